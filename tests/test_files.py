@@ -1,0 +1,67 @@
+"""Files are written whole or not at all."""
+
+import errno
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from trtq import files
+from trtq.errors import ModelError, OutputError
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    target = tmp_path / "result.json"
+    files.write_text(target, "old")
+    with pytest.raises(RuntimeError), files.atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_is_an_output_error_and_leaves_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "result.bin"
+    with pytest.raises(OutputError, match=r"result\.bin: cannot be written \(no space left"), files.atomic_path(target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_a_file_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write here"):
+        files.write_text(tmp_path / "file" / "result", "text")
+
+
+def test_json_is_the_same_bytes_for_equal_values(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "a", {"b": 1, "a": [1.5]})
+    files.write_json(tmp_path / "b", {"a": [1.5], "b": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "\udcff"])
+def test_what_is_not_json_gets_one_sentence(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ModelError, match=r"bad\.json: is not a JSON file"):
+        files.read_json(path)
+
+
+def test_a_lock_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    started = context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path, started))
+    holder.start()
+    started.wait(10)
+    with files.locked(tmp_path):
+        assert (tmp_path / "done").exists()
+    holder.join()
+
+
+def _hold(folder: Path, started: "multiprocessing.synchronize.Event") -> None:
+    with files.locked(folder):
+        started.set()
+        time.sleep(0.3)
+        (folder / "done").touch()

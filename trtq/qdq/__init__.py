@@ -1,0 +1,21 @@
+"""Q/DQ ONNX: reading it in the words that the rules use, scale groups, unify, cleaning after export."""
+
+from trtq.qdq.clean import clean, store_int8_weights
+from trtq.qdq.groups import Member, ScaleGroup, groups
+from trtq.qdq.model import load, save
+from trtq.qdq.unify import Edit, UnifiedGroup, UnifyReport, unify, unify_file
+
+__all__ = [
+    "Edit",
+    "Member",
+    "ScaleGroup",
+    "UnifiedGroup",
+    "UnifyReport",
+    "clean",
+    "groups",
+    "load",
+    "save",
+    "store_int8_weights",
+    "unify",
+    "unify_file",
+]

@@ -1,0 +1,165 @@
+"""The layer table of TensorRT-RTX 1.7: one VERBOSE message of its builder that starts with `Layers:`.
+
+A row is `Name, LayerType, Inputs[], Constants[], Outputs[], TacticName, StreamId[, EventId], Metadata`; a tensor in
+a list is `Name, Dimensions, Strides, StrideOrder, Datatype, Format`. Names hold brackets and commas, so both are cut at
+their keys, which come in a fixed order.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from trtq.errors import ModelError
+from trtq.layers import onnx_names
+from trtq.layers.dtypes import dtype
+from trtq.layers.graph import Layer, LayerGraph, Tensor
+from trtq.layers.signals import signals
+
+BUILD_HEADER = "[INFO] trtq build: "
+SYNCHRONIZATION = ("signal", "wait")
+_START = re.compile(r"^(?:\[[^\n]*\] )?Layers:\n", re.MULTILINE)
+_END = "\n\nI/O Tensors:\n"
+_ROW_KEYS = (
+    "Name: ", ", LayerType: ", ", Inputs: [", "], Constants: [", "], Outputs: [", "], TacticName: ", ", StreamId: ",
+    ", Metadata:",
+)  # fmt: skip
+_TENSOR_KEYS = ("{ Name: ", ", Dimensions: [", "], Strides: [", "], StrideOrder: [", "], Datatype: ", ", Format: ")
+_TENSOR_END = " }"
+
+
+@dataclass(frozen=True)
+class BuildRecord:
+    """What a log tells about its own build: the builder and its version, the SMs, the ONNX file's SHA-256."""
+
+    source: str = "TensorRT-RTX"
+    targets: tuple[str, ...] = ()
+    onnx_sha256: str | None = None
+
+    def header(self) -> str:
+        """Return the log line that `build_record` reads back."""
+        return BUILD_HEADER + json.dumps(self.__dict__, sort_keys=True)
+
+
+def holds_table(text: str) -> bool:
+    """Tell whether the text of a log, or of the message alone, holds a layer table."""
+    return _START.search(text) is not None
+
+
+def read_graph(text: str, where: str) -> LayerGraph:
+    """Return the compiled layer graph of a builder's log, or of the table alone; raises `ModelError`."""
+    layers = read_table(text, where)
+    record = build_record(text)
+    return LayerGraph(
+        origin="compiled",
+        source=record.source,
+        layers=layers,
+        signals=signals(layers, "compiled"),
+        targets=record.targets,
+        onnx_sha256=record.onnx_sha256,
+    )
+
+
+def read_table(text: str, where: str) -> tuple[Layer, ...]:
+    """Return the table's layers in execution order, without the rows that only synchronize streams.
+
+    `where` names the text in messages. Raises `ModelError` when there is no table, or when it is cut or malformed.
+    """
+    start = _START.search(text)
+    if start is None:
+        raise ModelError(
+            f"{where}: holds no TensorRT-RTX layer table; build with detailed profiling verbosity and a verbose log"
+        )
+    end = text.find(_END, start.end())
+    if end < 0:
+        raise ModelError(f"{where}: the TensorRT-RTX layer table is cut short; keep the builder's whole log")
+    rows = [_layer(row, where) for row in _rows(text[start.end() : end], where)]
+    layers = tuple(layer for layer in rows if layer.kind not in SYNCHRONIZATION)
+    if not layers:
+        raise ModelError(f"{where}: the TensorRT-RTX layer table is empty; build the engine again")
+    return layers
+
+
+def build_record(text: str) -> BuildRecord:
+    """Return what the log's first line tells about the build, where trtq wrote the log."""
+    first = text.partition("\n")[0]
+    if not first.startswith(BUILD_HEADER):
+        return BuildRecord()
+    try:
+        values: dict[str, Any] = json.loads(first[len(BUILD_HEADER) :])
+        return BuildRecord(str(values["source"]), tuple(map(str, values["targets"])), values["onnx_sha256"])
+    except (ValueError, KeyError, TypeError):
+        return BuildRecord()
+
+
+def _rows(body: str, where: str) -> Iterator[str]:
+    row = ""
+    for line in body.split("\n"):
+        if line.startswith(_ROW_KEYS[0]):
+            if row:
+                yield row
+            row = line
+        elif row:
+            row += "\n" + line
+        elif line:
+            raise ModelError(
+                f"{where}: the layer table starts with {line[:60]!r}, not with 'Name: '; is it TensorRT-RTX 1.7's?"
+            )
+    if row:
+        yield row
+
+
+def _layer(row: str, where: str) -> Layer:
+    name, kind, inputs, _constants, outputs, tactic, _stream, metadata = _cut(row, _ROW_KEYS, where)
+    return Layer(
+        name=name,
+        kind=kind,
+        inputs=_tensors(inputs, where),
+        outputs=_tensors(outputs, where),
+        onnx_nodes=onnx_names.split(metadata.rstrip()),
+        tactic=tactic,
+    )
+
+
+def _tensors(text: str, where: str) -> tuple[Tensor, ...]:
+    tensors, position = [], text.find(_TENSOR_KEYS[0])
+    while position >= 0:
+        following = text.find("}, " + _TENSOR_KEYS[0], position)
+        entry = text[position:] if following < 0 else text[position : following + 1]
+        tensors.append(_tensor(entry, where))
+        position = -1 if following < 0 else following + len("}, ")
+    if not tensors and text.strip():
+        raise ModelError(
+            f"{where}: cannot read the tensors {text[:60]!r} of the layer table; is it TensorRT-RTX 1.7's?"
+        )
+    return tuple(tensors)
+
+
+def _tensor(entry: str, where: str) -> Tensor:
+    name, dims, _strides, _order, datatype, layout = _cut(entry, _TENSOR_KEYS, where)
+    if not layout.endswith(_TENSOR_END):
+        raise ModelError(f"{where}: tensor {name!r} of the layer table is cut; keep the builder's whole log")
+    try:
+        numbers = tuple(int(number) for number in dims.split(",") if number.strip())
+    except ValueError as error:
+        raise ModelError(f"{where}: tensor {name!r} of the layer table has dimensions [{dims}]") from error
+    return Tensor(name, numbers, dtype(datatype), layout.removesuffix(_TENSOR_END).strip())
+
+
+def _cut(text: str, keys: tuple[str, ...], where: str) -> list[str]:
+    spans, position = [], 0
+    for key in keys:
+        found = text.find(key, position)
+        if found < 0:
+            wanted = key.strip(" ,:[]{")
+            raise ModelError(
+                f"{where}: a row of the layer table has no {wanted} ({text[:60]!r}); "
+                "it is cut or not TensorRT-RTX 1.7's"
+            )
+        position = found + len(key)
+        spans.append((found, position))
+    ends = [start for start, _ in spans[1:]] + [len(text)]
+    return [text[after:end] for (_, after), end in zip(spans, ends, strict=True)]

@@ -1,0 +1,160 @@
+"""ONNX Runtime: optimize, run, convert to FP16."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from trtq import backends
+from trtq.backends import BuildSpec
+from trtq.errors import ConfigError, ModelError
+
+pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed (pip install trtq[ort])")
+ort = pytest.importorskip("trtq.backends.ort")
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FEED = np.random.default_rng(1).uniform(-1, 1, (1, 8, 16, 16)).astype(np.float32)
+
+
+def save(path: Path, *, quantized: bool) -> Path:
+    random = np.random.default_rng(0)
+    initializers = [
+        numpy_helper.from_array(random.normal(0, 0.1, (8, 8, 3, 3)).astype(np.float32), "w"),
+        numpy_helper.from_array(np.array(0.02, np.float32), "s"),
+        numpy_helper.from_array(np.array(0, np.int8), "z"),
+    ]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], name="quantize"),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"], name="dequantize"),
+        helper.make_node("QuantizeLinear", ["w", "s", "z"], ["wq"], name="weight_quantize"),
+        helper.make_node("DequantizeLinear", ["wq", "s", "z"], ["wd"], name="weight_dequantize"),
+    ] * quantized
+    inputs = ["d", "wd"] if quantized else ["x", "w"]
+    nodes += [
+        helper.make_node("Conv", inputs, ["c"], name="conv", pads=[1] * 4),
+        helper.make_node("Relu", ["c"], ["y"], name="relu"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 8, 16, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 8, 16, 16])],
+        initializers if quantized else initializers[:1],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_build_is_deterministic_and_equal(tmp_path: Path, quantized: bool) -> None:
+    source = save(tmp_path / "net.onnx", quantized=quantized)
+    first = backends.builder("ort").build(BuildSpec(source), tmp_path / "1.ort.onnx")
+    script = (
+        "import sys; from pathlib import Path; from trtq.backends import BuildSpec, ort\n"
+        "ort.build(BuildSpec(Path(sys.argv[1])), Path(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", script, str(source), str(tmp_path / "2.ort.onnx")]
+    subprocess.run(command, cwd=REPOSITORY, check=True, env={"PYTHONHASHSEED": "7", "PATH": ""})
+    assert first.plan.read_bytes() == (tmp_path / "2.ort.onnx").read_bytes()
+    assert first.layers is None
+    assert first.plan_bytes == first.plan.stat().st_size
+    plain = backends.runner("ort").load(source).run({"x": FEED})
+    optimized = backends.runner("ort").load(first.plan).run({"x": FEED})
+    np.testing.assert_allclose(optimized["y"], plain["y"], atol=1e-5)
+
+
+def test_int8_sums_are_exact(tmp_path: Path) -> None:
+    session = ort.load(save(tmp_path / "net.onnx", quantized=True))
+    weight = numpy_helper.to_array(onnx.load(tmp_path / "net.onnx").graph.initializer[0])
+    integers = np.clip(np.round(weight / np.float32(0.02)), -128, 127)
+    padded = np.pad(np.clip(np.round(FEED / np.float32(0.02)), -128, 127), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
+    expected = np.maximum(np.einsum("nchwij,ocij->nohw", windows, integers) * 0.02 * 0.02, 0)
+    np.testing.assert_allclose(session.run({"x": FEED})["y"], expected, atol=1e-4)
+
+
+def test_session_describes_itself(tmp_path: Path) -> None:
+    session = ort.load(save(tmp_path / "net.onnx", quantized=False), threads=2)
+    assert session.inputs == (backends.TensorSpec("x", (-1, 8, 16, 16), "float32"),)
+    assert session.outputs[0].name == "y"
+    assert session.run({"x": np.repeat(FEED, 3, axis=0)})["y"].shape == (3, 8, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("feeds", "message"),
+    [
+        ({}, r"wants inputs \['x'\]"),
+        ({"y": FEED}, r"was given \['y'\]"),
+        ({"x": FEED.astype(np.float64)}, "float64"),
+        ({"x": FEED[0]}, r"\[8, 16, 16\]"),
+        ({"x": FEED[:, :4]}, r"\[1, 4, 16, 16\]"),
+    ],
+)
+def test_feeds_that_do_not_fit(tmp_path: Path, feeds: dict[str, np.ndarray], message: str) -> None:
+    session = ort.load(save(tmp_path / "net.onnx", quantized=False))
+    with pytest.raises(ModelError, match=message):
+        session.run(feeds)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"text", b"\x08\x08"])
+def test_files_that_cannot_be_loaded(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "broken.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    for use in (
+        ort.load,
+        lambda file: ort.build(BuildSpec(file), tmp_path / "out"),
+        lambda file: ort.convert_fp16(file, tmp_path / "out"),
+    ):
+        with pytest.raises(ModelError, match=r"^[^\n]*broken\.onnx: [^\n]*$"):
+            use(path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_fp16_keeps_inputs_outputs_and_values(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source, target = save(tmp_path / "net.onnx", quantized=False), tmp_path / "net.fp16.onnx"
+    ort.convert_fp16(source, target)
+    onnx.checker.check_model(str(target), full_check=True)
+    weight = onnx.load(target).graph.initializer[0]
+    assert weight.data_type == TensorProto.FLOAT16
+    session = ort.load(target)
+    assert session.inputs == ort.load(source).inputs
+    plain, half = ort.load(source).run({"x": FEED})["y"], session.run({"x": FEED})["y"]
+    assert 0 < np.abs(plain - half).max() < 1e-2
+    assert capfd.readouterr() == ("", "")
+    before = target.read_bytes()
+    ort.convert_fp16(source, target)
+    assert target.read_bytes() == before
+
+
+def test_fp16_refuses_quantized_networks(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="crash TensorRT-RTX's builder"):
+        ort.convert_fp16(save(tmp_path / "net.onnx", quantized=True), tmp_path / "out.onnx")
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_fp16_compiles(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed (pip install trtq[rtx])")
+    save(tmp_path / "net.onnx", quantized=False)
+    model = onnx.load(tmp_path / "net.onnx")
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(model, tmp_path / "net.onnx")
+    ort.convert_fp16(tmp_path / "net.onnx", tmp_path / "half.onnx")
+    graph = backends.builder("rtx").build(BuildSpec(tmp_path / "half.onnx"), tmp_path / "half.plan").layers
+    assert graph is not None
+    assert "float16" in {tensor.dtype for layer in graph.layers for tensor in layer.outputs}
+    assert graph.signals.int8_share == 0.0
+
+
+def test_unknown_back_end() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'ort'"):
+        backends.builder("orrt")
+    with pytest.raises(ConfigError, match="known are ort"):
+        backends.runner("cuda")

@@ -1,0 +1,121 @@
+"""Back ends: who builds engines and who runs them, one module each; vendor packages are imported here alone."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy.typing as npt
+
+from trtq.config import did_you_mean
+from trtq.errors import ConfigError
+from trtq.layers.graph import LayerGraph
+
+BUILDERS: dict[str, str] = {
+    "rtx": "trtq.backends.rtx",
+    "ort": "trtq.backends.ort",
+}
+RUNNERS: dict[str, str] = {
+    "ort": "trtq.backends.ort",
+}
+
+
+@dataclass(frozen=True)
+class BuildSpec:
+    """What to build: an ONNX file and the compute capabilities ("sm86") that the engine must run on."""
+
+    onnx: Path
+    targets: tuple[str, ...] = ("sm86",)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A built engine; `layers` and the peak memory are None where the back end cannot tell."""
+
+    backend: str
+    version: str
+    plan: Path
+    targets: tuple[str, ...]
+    plan_bytes: int
+    build_s: float
+    peak_memory_mib: float | None
+    layers: LayerGraph | None
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of a session; a dimension of -1 is dynamic; `dtype` is NumPy's name of it."""
+
+    name: str
+    dims: tuple[int, ...]
+    dtype: str
+
+
+class Progress(Protocol):
+    """Listens to a build."""
+
+    def __call__(self, phase: str, step: int, steps: int) -> None:
+        """Take note that `phase` has done `step` of its `steps`; phases nest."""
+
+
+class Session(Protocol):
+    """A loaded engine: arrays in, arrays out."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Run once and return every output by name; raises `ModelError` when the feeds do not fit."""
+
+
+class Builder(Protocol):
+    """A module that builds engines."""
+
+    NAME: str
+    BUILDS_WITHOUT_GPU: bool
+
+    def version(self) -> str:
+        """Return the vendor's version; raises `MissingBackendError` where it is not installed."""
+
+    def build(self, spec: BuildSpec, plan: Path, *, progress: Progress | None = None) -> Engine:
+        """Build `spec.onnx` into `plan` atomically; raises `ModelError`, `BuildError`, `MissingBackendError`."""
+
+
+class Runner(Protocol):
+    """A module that runs engines or ONNX files."""
+
+    NAME: str
+    RUNS_WITHOUT_GPU: bool
+
+    def load(self, plan: Path, *, threads: int = 1) -> Session:
+        """Load what `plan` holds; raises `ModelError`, `MissingBackendError`."""
+
+
+def builder(name: str) -> Builder:
+    """Return the back end of that name for building; raises `ConfigError` for an unknown name."""
+    return cast(Builder, _module(name, BUILDERS))
+
+
+def runner(name: str) -> Runner:
+    """Return the back end of that name for running; raises `ConfigError` for an unknown name."""
+    return cast(Runner, _module(name, RUNNERS))
+
+
+def _module(name: str, known: Mapping[str, str]) -> object:
+    if name not in known:
+        raise ConfigError(
+            f"back end '{name}' is not known{did_you_mean(name, known) or '; known are ' + ', '.join(known)}"
+        )
+    return importlib.import_module(known[name])
+
+
+if TYPE_CHECKING:
+    # What mypy proves here: each module fits its protocol.
+    from trtq.backends import ort, rtx
+
+    _rtx: Builder = rtx
+    _ort: Builder = ort
+    _ort_runner: Runner = ort

@@ -1,0 +1,9 @@
+"""Compare two layer graphs: which layers correspond, what differs, what it costs and which tensor is behind it."""
+
+from __future__ import annotations
+
+from trtq.compare.align import Alignment, Group, align
+from trtq.compare.diff import compare, signal_table
+from trtq.compare.difference import Comparison, Difference, DifferenceClass
+
+__all__ = ["Alignment", "Comparison", "Difference", "DifferenceClass", "Group", "align", "compare", "signal_table"]

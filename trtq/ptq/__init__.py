@@ -1,0 +1,7 @@
+"""Post-training quantization of a float ONNX: ranges streamed through ONNX Runtime, Q/DQ insertion."""
+
+from trtq.ptq.insert import Insertion, insert, quantize_float
+from trtq.ptq.placement import activations
+from trtq.ptq.ranges import collect_max, max_of
+
+__all__ = ["Insertion", "activations", "collect_max", "insert", "max_of", "quantize_float"]

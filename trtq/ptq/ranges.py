@@ -1,0 +1,100 @@
+"""Ranges of activations, streamed through ONNX Runtime: the network computes its own maxima, one number a tensor."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from trtq import backends
+from trtq.errors import DataError, ModelError
+from trtq.qdq import editing, reading
+from trtq.qdq import model as onnx_file
+
+
+def collect_max(model_path: Path, tensors: Sequence[str], images: Iterable[npt.NDArray[Any]]) -> dict[str, float]:
+    """Return the largest absolute value that each of `tensors` takes over all images, in the order of `tensors`.
+
+    images: float32 batches (n, ...) for the network's only input; a fixed batch in the file may differ from theirs.
+    Memory is that of running one batch: the maxima are computed inside the network and only they come out.
+    Raises `ModelError` for a tensor that the network lacks, that is not float, or that is not finite; `DataError` when
+    there are no images or one is not finite; `MissingBackendError` without ONNX Runtime.
+    """
+    return max_of(onnx_file.load(model_path), tensors, images)
+
+
+def max_of(model: ir.Model, tensors: Sequence[str], images: Iterable[npt.NDArray[Any]]) -> dict[str, float]:
+    """Do what `collect_max` does for a network in memory, which is left as it is."""
+    probed, outputs = _probed(model, tensors)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "probed.onnx"
+        onnx_file.save(probed, path)
+        session = backends.runner("ort").load(path)
+    found = dict.fromkeys(tensors, -math.inf)
+    for feed in _feeds(session, images):
+        values = session.run(feed)
+        for tensor, (largest, total) in zip(tensors, outputs, strict=True):
+            if not np.isfinite(values[total]):
+                raise ModelError(f"tensor '{tensor}' is not finite on a calibration image; check the network's weights")
+            found[tensor] = max(found[tensor], float(values[largest]))
+    if any(value == -math.inf for value in found.values()):
+        raise DataError("there are no calibration images; check data.path and data.calibration_images in the recipe")
+    return found
+
+
+def _probed(model: ir.Model, tensors: Sequence[str]) -> tuple[ir.Model, list[tuple[str, str]]]:
+    """Return a copy that outputs, for each tensor, max |x| and sum |x|: a maximum alone would pass over NaN."""
+    copy = model.clone()
+    ir.external_data.load_to_model(copy)
+    values = ir.convenience.create_value_mapping(copy.graph)
+    taken = editing.names(copy)
+    copy.graph.outputs.clear()
+    outputs = []
+    for tensor in tensors:
+        if tensor not in values:
+            raise ModelError(f"the network has no tensor '{tensor}'; give names of its activations")
+        magnitude = _append(copy.graph, "Abs", _as_float(copy.graph, values[tensor], taken), taken)
+        largest = _append(copy.graph, "ReduceMax", magnitude, taken, keepdims=0)
+        total = _append(copy.graph, "ReduceSum", magnitude, taken, keepdims=0)
+        copy.graph.outputs.extend([largest, total])
+        outputs.append((reading.name(largest), reading.name(total)))
+    return copy, outputs
+
+
+def _as_float(graph: ir.Graph, value: ir.Value, taken: set[str]) -> ir.Value:
+    if value.dtype in (ir.DataType.FLOAT, None):
+        return value
+    if value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE):
+        return _append(graph, "Cast", value, taken, to=int(ir.DataType.FLOAT))
+    raise ModelError(f"tensor '{value.name}' holds {value.dtype}; only float activations have a range to collect")
+
+
+def _append(graph: ir.Graph, kind: str, value: ir.Value, taken: set[str], **attributes: int) -> ir.Value:
+    name = editing.unused_name(f"{value.name}_{kind}", taken)
+    node = ir.node(kind, [value], attributes=attributes, name=name)
+    node.outputs[0].name = name
+    node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+    graph.append(node)
+    return node.outputs[0]
+
+
+def _feeds(session: backends.Session, images: Iterable[npt.NDArray[Any]]) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    if len(session.inputs) != 1:
+        names = ", ".join(spec.name for spec in session.inputs)
+        raise ModelError(f"the network has {len(session.inputs)} inputs ({names}); calibration feeds networks with one")
+    [spec] = session.inputs
+    fixed = spec.dims[0] if spec.dims and spec.dims[0] > 0 else None
+    for batch in images:
+        if not np.isfinite(batch).all():
+            raise DataError("a calibration image holds NaN or infinity; check the data and its transforms")
+        for start in range(0, len(batch), fixed or max(1, len(batch))):
+            part = batch[start : start + fixed] if fixed else batch
+            missing = 0 if fixed is None else fixed - len(part)
+            # Repeating an image changes no maximum.
+            yield {spec.name: np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part}

@@ -1,0 +1,56 @@
+"""ReportData: everything that a report shows, gathered by whoever built the modes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trtq.compare.difference import Comparison
+from trtq.layers.graph import LayerGraph, Origin, Signals
+
+
+@dataclass(frozen=True)
+class ModeRow:
+    """One mode of a recipe.
+
+    accuracy: metric -> fraction from 0 to 1, measured on the exported ONNX file.
+    predicted_conversions: leftover conversions that classic TensorRT's documented rules let expect.
+    signals: the engine's, and origin says what they rest on; naive_signals: the same mode's before scales were unified.
+    finetune: what the training recorded ("iterations", "final_loss", ...), in the order to show.
+    """
+
+    mode: str
+    accuracy: Mapping[str, float] = field(default_factory=dict)
+    onnx_bytes: int | None = None
+    engine_bytes: int | None = None
+    signals: Signals | None = None
+    naive_signals: Signals | None = None
+    origin: Origin | None = None
+    predicted_conversions: int | None = None
+    build_s: float | None = None
+    finetune: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NamedGraph:
+    """A mode's layer graph and its picture as `report.svg.svg` made it; None where `dot` is not installed."""
+
+    mode: str
+    graph: LayerGraph
+    svg: str | None = None
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """A recipe's report: `groups` in the form of `trtq unify --json`, `manifest` as written beside the artefacts."""
+
+    recipe: str
+    task: str
+    verdict: tuple[str, ...]
+    modes: tuple[ModeRow, ...]
+    graphs: tuple[NamedGraph, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    groups: tuple[Mapping[str, Any], ...] = ()
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,175 @@
+"""Tables for people at a terminal: figures right-aligned, names cut in the middle, nothing in a name is markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from trtq.compare.difference import Comparison
+from trtq.layers.graph import LayerGraph, Signals
+from trtq.report.data import ModeRow
+from trtq.report.groups import scale_group
+from trtq.report.wording import (
+    MISSING,
+    bytes_text,
+    cost_text,
+    figure,
+    percent,
+    printable,
+    scale_text,
+    shorten,
+)
+from trtq.rules.finding import Finding
+
+NAME_CHARACTERS = 40
+COLUMN_CHARACTERS = 22
+SENTENCE_CHARACTERS = 240
+SIGNALS = (
+    "layers", "int8_share", "conversions", "double_writes", "requantizes", "float_writes", "traffic_bytes", "time_us",
+)  # fmt: skip
+MODE_SIGNALS = ("layers", "int8_share", "double_writes", "float_writes", "requantizes")
+
+
+def modes_table(rows: Sequence[ModeRow]) -> Table:
+    """Return the modes of a recipe, one column a mode: accuracy and sizes as measured, signals with their origin.
+
+    "20 → 0" is a signal before and after scales were unified.
+    """
+    table = _table([""], [row.mode for row in rows])
+    table.add_column("is")
+    for metric in dict.fromkeys(metric for row in rows for metric in row.accuracy):
+        table.add_row(_name(metric), *(percent(row.accuracy.get(metric), 2) for row in rows), "measured")
+    table.add_row("ONNX file", *(bytes_text(row.onnx_bytes) for row in rows), "measured")
+    table.add_row("engine file", *(bytes_text(row.engine_bytes) for row in rows), "measured")
+    table.add_row("built in, s", *(figure(row.build_s, 1) for row in rows), "measured")
+    origins = ", ".join(dict.fromkeys(row.origin for row in rows if row.origin)) or MISSING
+    for signal in MODE_SIGNALS:
+        table.add_row(_spaced(signal), *(_with_naive(row, signal) for row in rows), origins)
+    if any(row.predicted_conversions is not None for row in rows):
+        table.add_row("conversions", *(figure(row.predicted_conversions) for row in rows), "predicted")
+    return table
+
+
+def signals_table(graphs: Mapping[str, LayerGraph]) -> Table:
+    """Return the signals of engines, one column an engine; a dash where its origin cannot tell."""
+    table = _table([""], _distinguishing(tuple(graphs)))
+    table.add_row("origin", *(graph.origin for graph in graphs.values()))
+    for signal in SIGNALS:
+        table.add_row(_spaced(signal), *(_signal(graph.signals, signal) for graph in graphs.values()))
+    return table
+
+
+def differences_table(comparison: Comparison) -> Table:
+    """Return what two engines do differently, in the comparison's order; cost is B minus A."""
+    table = _table(["what"], ["cost"])
+    for heading in ("ONNX tensor", "what happens", "remedy"):
+        table.add_column(heading, overflow="fold")
+    for difference in comparison.differences:
+        table.add_row(
+            difference.kind,
+            cost_text(difference.cost_us, difference.cost_bytes),
+            _name(difference.cause or MISSING),
+            _sentence(difference.message),
+            _sentence(difference.remedy or MISSING),
+        )
+    return table
+
+
+def groups_table(groups: Iterable[Mapping[str, Any]]) -> Table:
+    """Return scale groups in the form of `trtq unify --json`, one line a member."""
+    table = _table(["member"], ["own\nscale", "coarser,\nbits", "shared\nscale", "predicted\nloss, dB"])
+    table.add_column("joined by")
+    for group in map(scale_group, groups):
+        shared = "left" if group.left else scale_text(group.scale)
+        for number, member in enumerate(group.members):
+            own = (_name(member.tensor), scale_text(member.scale), figure(member.coarser_bits, 2))
+            of_group = (shared, figure(group.predicted_loss_db, 2), _name(group.joined_by))
+            table.add_row(*own, *(("", "", "") if number else of_group))
+        table.add_section()
+    return table
+
+
+def findings_table(findings: Iterable[Finding]) -> Table:
+    """Return lint findings: the rule, the tensors (the first, and how many more), what is wrong, who can mend it."""
+    table = _table(["rule", "tensors"], [])
+    table.add_column("what is wrong", overflow="fold")
+    table.add_column("fix", no_wrap=True)
+    for finding in findings:
+        table.add_row(
+            Text(f"{finding.code} {printable(finding.name)}"),
+            _names(finding.tensors),
+            _sentence(finding.message),
+            f"{finding.safety}, --fix" if finding.fixable else "by hand",
+        )
+    return table
+
+
+def _table(names: Iterable[str], figures: Iterable[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in names:
+        table.add_column(Text(heading))
+    for heading in figures:
+        table.add_column(Text(_heading(heading)), justify="right", no_wrap=True)
+    return table
+
+
+def _distinguishing(paths: Sequence[str]) -> tuple[str, ...]:
+    """Return what tells paths apart: without the folders that all begin with and the parts that all end with."""
+    if len(paths) < 2:
+        return tuple(paths)
+    rows = [path.split("/") for path in paths]
+    shortest = min(map(len, rows))
+    start = end = 0
+    while start < shortest - 1 and len({row[start] for row in rows}) == 1:
+        start += 1
+    while end < shortest - start - 1 and len({row[-1 - end] for row in rows}) == 1:
+        end += 1
+    return tuple("/".join(row[start : len(row) - end]) for row in rows)
+
+
+def _heading(text: str) -> str:
+    return "\n".join(shorten(printable(line), COLUMN_CHARACTERS) for line in text.split("\n")[:2])
+
+
+def _name(name: str) -> Text:
+    return _line(shorten(printable(name), NAME_CHARACTERS))
+
+
+def _names(names: Sequence[str]) -> Text:
+    if not names:
+        return Text(MISSING)
+    rest = f" +{len(names) - 1}" if len(names) > 1 else ""
+    return _line(shorten(printable(names[0]), NAME_CHARACTERS - len(rest)) + rest)
+
+
+def _line(words: str) -> Text:
+    """Return words that a narrow terminal cuts rather than wraps: their column gives way before the figures do."""
+    return Text(words, no_wrap=True, overflow="ellipsis")
+
+
+def _sentence(sentence: str) -> Text:
+    return Text(printable(sentence, SENTENCE_CHARACTERS))
+
+
+def _spaced(signal: str) -> str:
+    return signal.replace("_", " ").replace("traffic bytes", "traffic").replace("time us", "time")
+
+
+def _signal(signals: Signals | None, name: str) -> str:
+    value = getattr(signals, name) if signals else None
+    if name == "int8_share":
+        return percent(value)
+    if name == "traffic_bytes":
+        return bytes_text(value)
+    return f"{figure(value, 1)} µs" if name == "time_us" and value is not None else figure(value)
+
+
+def _with_naive(row: ModeRow, name: str) -> str:
+    after = _signal(row.signals, name)
+    if row.naive_signals is None or name in ("layers", "int8_share") or getattr(row.naive_signals, name) is None:
+        return after
+    return f"{_signal(row.naive_signals, name)} → {after}"

@@ -66,15 +66,14 @@ def signals_table(graphs: Mapping[str, LayerGraph]) -> Table:
 def differences_table(comparison: Comparison) -> Table:
     """Return what two engines do differently, in the comparison's order; cost is B minus A."""
     table = _table(["what"], ["cost"])
-    for heading in ("ONNX tensor", "what happens", "remedy"):
+    for heading in ("ONNX tensor", "remedy"):
         table.add_column(heading, overflow="fold")
     for difference in comparison.differences:
         table.add_row(
             difference.kind,
             cost_text(difference.cost_us, difference.cost_bytes),
             _name(difference.cause or MISSING),
-            _sentence(difference.message),
-            _sentence(difference.remedy or MISSING),
+            _sentence(difference.remedy or difference.message),
         )
     return table
 

@@ -1,0 +1,69 @@
+"""The command line: one file a command; each parses, calls one function and prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from trtq import __version__
+from trtq.cli import build, diff, eval_, export, finetune, graph, layers, lint, quantize, report, unify
+from trtq.errors import TrtqError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="trtq",
+    help="PyTorch networks to INT8 TensorRT engines: as fast as PTQ, as accurate as training, and why.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+# In the order of `trtq --help`: the main command, then its stages, then what looks at results.
+COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
+    ("build", build.build, "Take a recipe to engines and a report (the main command)."),
+    ("quantize", quantize.quantize, "Insert, tie and calibrate quantizers."),
+    ("finetune", finetune.finetune, "Train the quantized network (QAT)."),
+    ("export", export.export, "Export the network to ONNX."),
+    ("unify", unify.unify, "Give tensors that TensorRT joins one scale."),
+    ("lint", lint.lint, "Check a Q/DQ file by TensorRT's rules."),
+    ("eval", eval_.evaluate, "Measure the accuracy of an ONNX file."),
+    ("layers", layers.layers, "Show the signals of engines' layer tables."),
+    ("diff", diff.diff, "List what two engines do differently."),
+    ("graph", graph.graph, "Draw an engine as SVG."),
+    ("report", report.report, "Write the HTML report of a recipe."),
+)
+for name, command, summary in COMMANDS:
+    app.command(name, short_help=summary)(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"trtq {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; deliberate errors become one sentence and their exit code, anything else is a bug."""
+    try:
+        app()
+    except TrtqError as error:
+        if str(error):
+            print(f"trtq: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            print("trtq: interrupted; run the same command again to go on", file=sys.stderr)
+        raise

@@ -1,0 +1,82 @@
+"""Build: walk the stages of the modes that were asked for and run those that are missing or stale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trtq import files, machine
+from trtq.config import MODES, Mode, Recipe, did_you_mean
+from trtq.errors import ConfigError
+from trtq.pipeline import steps
+from trtq.pipeline.modes import PLANS, BuiltMode, Plan, Reporter, needed, stages
+from trtq.pipeline.stage import is_fresh, run_stage
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage that is about to run: its mode and name, and its place among all."""
+
+    mode: BuiltMode
+    stage: str
+    number: int
+    total: int
+
+
+def build_recipe(
+    recipe: Recipe,
+    modes: Sequence[Mode],
+    *,
+    reporter: Reporter,
+    on_step: Callable[[Step], None] = lambda _: None,
+    allow_pickle: bool = False,
+) -> tuple[list[BuiltMode], int]:
+    """Bring `modes`, and what they build on, up to date; return the modes and how many stages had to run.
+
+    One process builds a recipe at a time; a second waits. Raises what the stages raise.
+    """
+    wanted = needed(modes)
+    with files.locked(recipe.folder):
+        plans = [Plan(recipe, mode, reporter, allow_pickle) for mode in wanted]
+        work = [(plan, stage) for plan in plans for stage in stages(plan)]
+        ran = 0
+        for number, (plan, stage) in enumerate(work, start=1):
+            if is_fresh(plan.folder, stage):
+                continue
+            on_step(Step(plan.mode, stage.name, number, len(work)))
+            run_stage(plan.folder, stage, _about(plan))
+            ran += 1
+    return wanted, ran
+
+
+def _about(plan: Plan) -> dict[str, Any]:
+    """Return what decides bytes besides the inputs: the machine's instruction sets, the threads and the seed."""
+    return {
+        "recipe": plan.recipe.name,
+        "mode": plan.mode,
+        "seed": plan.recipe.seed,
+        "threads": plan.recipe.threads,
+        "machine": machine.machine().to_json(),
+    }
+
+
+def parse_modes(text: str) -> tuple[Mode, ...]:
+    """Return the modes in a list separated by commas; raises `ConfigError` for an unknown one."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words:
+        if word not in MODES:
+            raise ConfigError(
+                f"mode '{word}' is not known{did_you_mean(word, MODES) or '; known are ' + ', '.join(MODES)}"
+            )
+    if not words:
+        raise ConfigError(f"no mode given; name some of {', '.join(MODES)}")
+    return tuple(mode for mode in MODES if mode in words)
+
+
+def build_onnx(model: Path, folder: Path, backend: str, targets: tuple[str, ...]) -> dict[str, Any]:
+    """Build an ONNX file as it is into `folder`; return the engine's facts. Raises what the back end raises."""
+    plan = folder / PLANS.get(backend, "engine.plan")
+    layers = folder / "layers.json" if backend == "rtx" else None
+    return steps.build(backend, model, plan, layers, targets if backend == "rtx" else (), None)

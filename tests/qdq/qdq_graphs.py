@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 PRODUCERS = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "onnx" / "producers"
@@ -91,6 +91,7 @@ def run(
     model: onnx.ModelProto | Path, feeds: dict[str, np.ndarray], outputs: Sequence[str] | None = None
 ) -> list[np.ndarray]:
     """What ONNX Runtime computes, with its graph optimizations off, so that each Q and DQ does what it says."""
+    onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1

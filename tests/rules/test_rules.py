@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 from onnx import compose, numpy_helper
 
 from trtq import rules
 from trtq.errors import ConfigError
 from trtq.rules import RULES, Finding, Rule
+
+try:
+    import onnxruntime
+except ModuleNotFoundError:  # the core install: the rules are tested, running what they mend is not
+    onnxruntime = None
 
 PRODUCERS = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "onnx" / "producers"
 PAGE_SECTIONS = ["What it does", "Why it matters", "Fix", "Fix safety"]
@@ -28,6 +32,8 @@ def parsed(text: str) -> ir.Model:
 def runs(model: ir.Model) -> None:
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
+    if onnxruntime is None:
+        return
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     feeds = {one.name: np.ones(one.shape, np.float32) for one in session.get_inputs()}
     assert all(np.isfinite(output).all() for output in session.run(None, feeds))
@@ -149,7 +155,8 @@ def test_producers_files_are_valid_and_have_nothing_left_to_mend_after_one_pass(
         mended[file.stem] = rules.fix(model, rules.lint(model))
         proto = ir.to_proto(model)
         onnx.checker.check_model(proto, full_check=True)
-        onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+        if onnxruntime is not None:
+            onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
         assert not [finding for finding in rules.lint(model) if finding.fixable], file.stem
     assert {name: count for name, count in mended.items() if count} == {
         "fork-modelopt-torch-op17": 2,

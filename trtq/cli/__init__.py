@@ -10,9 +10,20 @@ import typer
 
 from trtq import __version__
 from trtq.cli import build, diff, eval_, export, finetune, graph, layers, lint, quantize, report, unify
-from trtq.errors import TrtqError
+from trtq.errors import MissingBackendError, TrtqError
 
 INTERRUPTED = 130
+# Which extra brings a package that a command turns out to need.
+EXTRAS = {
+    "torch": "torch",
+    "torchvision": "torch",
+    "pytorch_quantization": "torch",
+    "safetensors": "torch",
+    "absl": "torch",
+    "onnxruntime": "ort",
+    "pycocotools": "ort",
+    "tensorrt_rtx": "rtx",
+}
 
 app = typer.Typer(
     name="trtq",
@@ -63,6 +74,12 @@ def main() -> None:
         if str(error):
             print(f"trtq: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        extra = EXTRAS[error.name]
+        print(f"trtq: this needs '{error.name}', which is not installed; pip install 'trtq[{extra}]'", file=sys.stderr)
+        sys.exit(MissingBackendError.exit_code)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
             print("trtq: interrupted; run the same command again to go on", file=sys.stderr)

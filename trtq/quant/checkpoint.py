@@ -25,34 +25,30 @@ def save_quantized(quantized: Quantized, target: Path) -> None:
     """Write weights, ranges, ties and switched-off quantizers to `target` atomically; raises `OutputError`."""
     tensors = {name: tensor.detach().clone() for name, tensor in quantized.module.state_dict().items()}
     off = [name for name, one in quantized.quantizers.items() if one._disabled]
-    metadata = {
-        "format": FORMAT,
-        "ties": json.dumps(quantized.ties),
-        "off": json.dumps(off),
-        "notes": json.dumps(quantized.notes),
-    }
+    # One entry: safetensors writes several in any order, and equal checkpoints should be equal bytes.
+    state = {"format": FORMAT, "ties": quantized.ties, "off": off, "notes": quantized.notes}
     with files.atomic_path(target) as temporary:
-        save_file(tensors, temporary, metadata)
+        save_file(tensors, temporary, {"trtq": json.dumps(state)})
 
 
 def load_quantized(model: nn.Module, spec: QuantSpec, example: torch.Tensor, source: Path) -> Quantized:
     """Return `model` quantized as `source` says; raises `ModelError` when the file is damaged or of another network."""
     try:
         with safe_open(source, framework="pt") as file:
-            metadata = file.metadata() or {}
+            state = json.loads((file.metadata() or {}).get("trtq", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
         raise ModelError(f"{source}: no such file; run `trtq quantize` first") from None
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"{source}: is not a safetensors file, or is cut short; run `trtq quantize` again") from error
-    if metadata.get("format") != FORMAT:
+    if state.get("format") != FORMAT:
         raise ModelError(f"{source}: is not a quantized checkpoint of trtq; run `trtq quantize` again")
     quantized = insert(model, spec, example)
-    apply_ties(quantized, tuple(map(tuple, json.loads(metadata["ties"]))))
-    quantized.notes = tuple(json.loads(metadata["notes"]))
+    apply_ties(quantized, tuple(map(tuple, state["ties"])))
+    quantized.notes = tuple(state["notes"])
     _register_ranges(quantized.module, tensors)
     try:
-        switch_off(quantized, json.loads(metadata["off"]))
+        switch_off(quantized, state["off"])
         quantized.module.load_state_dict(tensors)
     except (RuntimeError, KeyError) as error:
         raise ModelError(

@@ -16,9 +16,9 @@ from trtq.rules import (
     tq301_zero_point_not_zero,
     tq304_bad_scale,
 )
-from trtq.rules.finding import Finding, Rule
+from trtq.rules.finding import NOTHING_KNOWN, Context, Finding, Rule
 
-__all__ = ["RULES", "Finding", "Rule", "fix", "lint", "rule"]
+__all__ = ["RULES", "Context", "Finding", "Rule", "fix", "lint", "rule"]
 
 RULES: tuple[Rule, ...] = (
     tq101_concat_scales_differ.RULE,
@@ -30,17 +30,25 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def lint(model: ir.Model, *, select: Iterable[str] = (), ignore: Iterable[str] = ()) -> tuple[Finding, ...]:
+def lint(
+    model: ir.Model,
+    *,
+    context: Context = NOTHING_KNOWN,
+    select: Iterable[str] = (),
+    ignore: Iterable[str] = (),
+) -> tuple[Finding, ...]:
     """Return what the rules find in a Q/DQ graph, rule by rule, each in graph order.
 
-    select: the codes to check; none means all. ignore: codes to leave out. Raises `ConfigError` for an unknown code.
+    context: with a target, only the rules that hold for it are checked. select: the codes to check; none means all.
+    ignore: codes to leave out. Raises `ConfigError` for an unknown code.
     """
     wanted = {rule(code).code for code in select} or {one.code for one in RULES}
     wanted -= {rule(code).code for code in ignore}
-    return tuple(finding for one in RULES if one.code in wanted for finding in one.check(model))
+    checked = [one for one in RULES if one.code in wanted and context.target in (None, *one.targets)]
+    return tuple(finding for one in checked for finding in one.check(model, context))
 
 
-def fix(model: ir.Model, findings: Sequence[Finding]) -> int:
+def fix(model: ir.Model, findings: Sequence[Finding], *, context: Context = NOTHING_KNOWN) -> int:
     """Mend the fixable ones of `findings` in place, scales before placement; return how many were mended.
 
     One call is enough: what it leaves is not fixable.
@@ -49,7 +57,7 @@ def fix(model: ir.Model, findings: Sequence[Finding]) -> int:
     for one in RULES:
         fixable = [finding for finding in findings if finding.code == one.code and finding.fixable]
         if fixable and one.fix is not None:
-            mended += one.fix(model, fixable)
+            mended += one.fix(model, fixable, context)
     return mended
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -10,6 +10,25 @@ import onnx_ir as ir
 
 Safety = Literal["lossless", "numeric", "needs review"]
 EVERY_TARGET = ("trt8.5", "trt8.6", "trt10", "trt11", "rtx")
+FROM_TRT10 = ("trt10", "trt11", "rtx")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a rule may know besides the graph; None where nobody said.
+
+    target: one of EVERY_TARGET. sm: the compute capability, "sm86". ranges: returns the largest absolute value of each
+    named tensor over calibration images. refusals: returns what the target's own parser refuses, each as the tensor
+    that the refused node writes and the reason.
+    """
+
+    target: str | None = None
+    sm: str | None = None
+    ranges: Callable[[ir.Model, Sequence[str]], Mapping[str, float]] | None = None
+    refusals: Callable[[ir.Model], Sequence[tuple[str, str]]] | None = None
+
+
+NOTHING_KNOWN = Context()
 
 
 @dataclass(frozen=True)
@@ -40,7 +59,7 @@ class Rule:
 
     targets: the TensorRT versions that it holds for. safety: that of its fix at worst. `check` yields findings in graph
     order. `fix` takes fixable findings of this rule, edits the model in place and returns how many it mended; None when
-    nothing can be mended without new knowledge.
+    the rule has no fix.
     """
 
     code: str
@@ -50,5 +69,5 @@ class Rule:
     good: str
     safety: Safety
     targets: tuple[str, ...]
-    check: Callable[[ir.Model], Iterator[Finding]]
-    fix: Callable[[ir.Model, Sequence[Finding]], int] | None
+    check: Callable[[ir.Model, Context], Iterator[Finding]]
+    fix: Callable[[ir.Model, Sequence[Finding], Context], int] | None

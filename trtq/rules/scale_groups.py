@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import onnx_ir as ir
 
 from trtq import qdq
-from trtq.rules.finding import Finding
+from trtq.rules.finding import Context, Finding
 
 SHOWN_TENSORS = 4
 
@@ -39,7 +39,7 @@ def disagreeing(
         )
 
 
-def unify(model: ir.Model, findings: Sequence[Finding]) -> int:
+def unify(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
     """Give each finding's group its widest scale, in place; return how many groups changed."""
     wanted = {finding.tensors for finding in findings}
     report = qdq.unify(model, only=lambda group: group.tensors in wanted)

@@ -36,7 +36,7 @@ import onnx_ir as ir
 
 from trtq.qdq import ScaleGroup
 from trtq.rules import scale_groups
-from trtq.rules.finding import EVERY_TARGET, Finding, Rule
+from trtq.rules.finding import EVERY_TARGET, Context, Finding, Rule
 
 CODE, NAME = "TQ101", "concat-scales-differ"
 
@@ -66,7 +66,7 @@ network (float[1,2,4,4] left, float[1,2,4,4] right) => (float[1,4,4,4] y, float[
 """
 
 
-def check(model: ir.Model) -> Iterator[Finding]:
+def check(model: ir.Model, context: Context) -> Iterator[Finding]:
     """Yield one finding for each scale group that a Concat joins and that has several scales."""
     return scale_groups.disagreeing(model, CODE, NAME, _belongs, _why)
 

@@ -33,7 +33,7 @@ import onnx_ir as ir
 
 from trtq.qdq import ScaleGroup
 from trtq.rules import scale_groups
-from trtq.rules.finding import EVERY_TARGET, Finding, Rule
+from trtq.rules.finding import EVERY_TARGET, Context, Finding, Rule
 
 CODE, NAME = "TQ102", "pass-through-scales-differ"
 
@@ -63,7 +63,7 @@ network (float[1,2,4,4] x) => (float[1,2,2,2] y, float[1,2,4,4] z)
 """
 
 
-def check(model: ir.Model) -> Iterator[Finding]:
+def check(model: ir.Model, context: Context) -> Iterator[Finding]:
     """Yield one finding for each scale group joined by other operators than Concat that has several scales."""
     return scale_groups.disagreeing(model, CODE, NAME, _belongs, _why)
 

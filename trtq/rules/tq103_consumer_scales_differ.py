@@ -32,7 +32,7 @@ import onnx_ir as ir
 
 from trtq.qdq import ScaleGroup
 from trtq.rules import scale_groups
-from trtq.rules.finding import EVERY_TARGET, Finding, Rule
+from trtq.rules.finding import EVERY_TARGET, Context, Finding, Rule
 
 CODE, NAME = "TQ103", "consumer-scales-differ"
 
@@ -60,7 +60,7 @@ network (float[1,2,4,4] x) => (float[1,2,4,4] y, float[1,2,4,4] z)
 """
 
 
-def check(model: ir.Model) -> Iterator[Finding]:
+def check(model: ir.Model, context: Context) -> Iterator[Finding]:
     """Yield one finding for each tensor that is quantized with several scales by its consumers alone."""
     return scale_groups.disagreeing(model, CODE, NAME, _belongs, _why)
 

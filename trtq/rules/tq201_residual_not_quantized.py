@@ -34,9 +34,9 @@ from collections.abc import Iterator, Sequence
 
 import onnx_ir as ir
 
-from trtq.qdq import editing, reading
+from trtq.qdq import editing, pairs, reading
 from trtq.qdq.groups import is_member, joint_of, wanted_int8
-from trtq.rules.finding import EVERY_TARGET, Finding, Rule
+from trtq.rules.finding import EVERY_TARGET, Context, Finding, Rule
 
 CODE, NAME = "TQ201", "residual-not-quantized"
 ACTIVATIONS = ("Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "HardSwish", "Sigmoid", "Tanh", "Dropout", "Identity")
@@ -77,7 +77,7 @@ network (float[1,2,4,4] x) => (float[1,2,4,4] y)
 """
 
 
-def check(model: ir.Model) -> Iterator[Finding]:
+def check(model: ir.Model, context: Context) -> Iterator[Finding]:
     """Yield one finding for each float residual input of a quantized Conv+Add."""
     for add, residual in _residuals(model):
         name, sum_name = reading.name(residual), reading.name(add.outputs[0])
@@ -99,17 +99,19 @@ def check(model: ir.Model) -> Iterator[Finding]:
         )
 
 
-def fix(model: ir.Model, findings: Sequence[Finding]) -> int:
+def fix(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
     """Put a Q/DQ pair on each finding's residual, in place; return how many pairs."""
     wanted = {name for finding in findings for name in finding.tensors}
     taken = editing.names(model)
-    pairs = 0
+    count = 0
     for add, residual in list(_residuals(model)):
         known = _quantizer(residual)
         if known is not None and reading.name(residual) in wanted:
-            _insert_pair(model, add, residual, known, taken)
-            pairs += 1
-    return pairs
+            prefix = f"{reading.name(residual)}_residual"
+            parameters = pairs.parameters_of(model, known, prefix, taken)
+            pairs.insert(model, add, residual, parameters, taken, prefix=prefix)
+            count += 1
+    return count
 
 
 def _residuals(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Value]]:
@@ -209,32 +211,6 @@ def _broadcasts(one: ir.Value, other: ir.Value) -> bool:
     return len(one.shape) != len(other.shape) or any(
         isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs
     )
-
-
-def _insert_pair(model: ir.Model, add: ir.Node, residual: ir.Value, known: ir.Node, taken: set[str]) -> None:
-    name = reading.name(residual)
-    parameters = [_initializer(model, value, f"{name}_residual", taken) for value in known.inputs[1:3]]
-    current = residual
-    for op_type, suffix, dtype in (
-        (reading.QUANTIZE, "quantized", ir.DataType.INT8),
-        (reading.DEQUANTIZE, "dequantized", residual.dtype),
-    ):
-        label = editing.unused_name(f"{name}_residual_{suffix}", taken)
-        output = ir.Value(name=label, shape=residual.shape, type=None if dtype is None else ir.TensorType(dtype))
-        node = ir.node(op_type, [current, *parameters], outputs=[output], domain=known.domain, name=label)
-        model.graph.insert_before(add, node)
-        current = output
-    add.replace_input_with(add.inputs.index(residual), current)
-
-
-def _initializer(model: ir.Model, value: ir.Value | None, prefix: str, taken: set[str]) -> ir.Value:
-    """Return the constant `value` as an initializer: a Constant node may stand behind the place that needs it."""
-    origin = reading.source(value)
-    array = reading.constant(origin)
-    assert origin is not None and array is not None
-    if origin.is_initializer():
-        return origin
-    return editing.add_initializer(model, editing.unused_name(f"{prefix}_constant", taken), array)
 
 
 RULE = Rule(CODE, NAME, __doc__, BAD, GOOD, "numeric", EVERY_TARGET, check, fix)

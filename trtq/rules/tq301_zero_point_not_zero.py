@@ -28,7 +28,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from trtq.qdq import reading
-from trtq.rules.finding import EVERY_TARGET, Finding, Rule
+from trtq.rules.finding import EVERY_TARGET, Context, Finding, Rule
 
 CODE, NAME = "TQ301", "zero-point-not-zero"
 
@@ -52,7 +52,7 @@ network (float[1,2,4,4] x) => (float[1,2,4,4] y)
 """
 
 
-def check(model: ir.Model) -> Iterator[Finding]:
+def check(model: ir.Model, context: Context) -> Iterator[Finding]:
     """Yield one finding for each tensor that is quantized with a zero point other than zero."""
     reported: set[str] = set()
     for node in model.graph:

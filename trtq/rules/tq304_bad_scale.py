@@ -33,7 +33,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from trtq.qdq import editing, reading
-from trtq.rules.finding import EVERY_TARGET, Finding, Rule
+from trtq.rules.finding import EVERY_TARGET, Context, Finding, Rule
 
 CODE, NAME = "TQ304", "bad-scale"
 SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)  # float16 scales are widened before use, so one limit holds for all
@@ -61,7 +61,7 @@ network (float[1,2,4,4] x) => (float[1,2,4,4] y)
 """
 
 
-def check(model: ir.Model) -> Iterator[Finding]:
+def check(model: ir.Model, context: Context) -> Iterator[Finding]:
     """Yield one finding for each tensor that has a Q or DQ with a bad scale."""
     for name, nodes in _bad_nodes(model).items():
         scale = reading.scale(nodes[0])
@@ -83,7 +83,7 @@ def check(model: ir.Model) -> Iterator[Finding]:
         )
 
 
-def fix(model: ir.Model, findings: Sequence[Finding]) -> int:
+def fix(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
     """Give dead channels the scale 1, in place; return how many tensors were mended."""
     wanted = {finding.tensors[0] for finding in findings}
     taken = editing.names(model)

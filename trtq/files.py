@@ -71,11 +71,14 @@ def read_json(path: Path) -> Any:
 
 
 def sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of the file's bytes."""
+    """Return the hexadecimal SHA-256 of the file's bytes; raises `ModelError` when it cannot be read."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({_reason(error)})") from error
     return digest.hexdigest()
 
 

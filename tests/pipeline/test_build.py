@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import check_trtq, run_trtq, sentences, write_recipe
+from tests.conftest import NAME, check_trtq, run_trtq, sentences, write_recipe
 from trtq.config import load_recipe
 from trtq.layers.graph import load_layers
 from trtq.pipeline import result_rows
@@ -69,7 +69,7 @@ def test_a_second_run_has_nothing_to_do(built: Path, tmp_path: Path) -> None:
 def test_a_lost_file_is_made_again_byte_for_byte_and_nothing_else(built: Path, tmp_path: Path) -> None:
     recipe = copy(built, tmp_path)
     before = hashes(tmp_path)
-    (tmp_path / "small" / "ptq" / "engine.rtx.plan").unlink()
+    (tmp_path / NAME / "ptq" / "engine.rtx.plan").unlink()
     output = json.loads(check_trtq("build", recipe, "--mode", "ptq", "--json"))
     assert output["stages_run"] == 1
     assert hashes(tmp_path) == before
@@ -92,7 +92,7 @@ def test_a_killed_run_goes_on_and_gives_the_bytes_of_an_undisturbed_one(built: P
     for step in kill_after:
         _run_until(recipe, step, signal.SIGKILL)
     check_trtq("build", recipe, "--mode", "fp16,ptq,qat")
-    assert hashes(tmp_path / "small") == hashes(built.with_suffix(""))
+    assert hashes(tmp_path / NAME) == hashes(built.with_suffix(""))
 
 
 def test_an_interrupt_exits_130_and_leaves_nothing_half_written(tmp_path: Path) -> None:

@@ -72,10 +72,18 @@ class Session(Protocol):
 
 
 class Builder(Protocol):
-    """A module that builds engines."""
+    """A module that builds engines.
+
+    PLAN_NAME: what an engine's file is called. PACKAGE: the package whose version decides its bytes.
+    TELLS_LAYERS: whether `Engine.layers` is there. HAS_TARGETS: whether compute capabilities matter to it.
+    """
 
     NAME: str
     BUILDS_WITHOUT_GPU: bool
+    PLAN_NAME: str
+    PACKAGE: str
+    TELLS_LAYERS: bool
+    HAS_TARGETS: bool
 
     def version(self) -> str:
         """Return the vendor's version; raises `MissingBackendError` where it is not installed."""

@@ -26,6 +26,10 @@ except (ImportError, OSError):
 
 NAME = "ort"
 BUILDS_WITHOUT_GPU = True
+PLAN_NAME = "engine.ort.onnx"
+PACKAGE = "onnxruntime"
+TELLS_LAYERS = False
+HAS_TARGETS = False
 RUNS_WITHOUT_GPU = True
 QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 FATAL_ONLY = 4

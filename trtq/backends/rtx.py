@@ -31,6 +31,10 @@ except (ImportError, OSError):  # OSError: the package is there, a library that 
 
 NAME = "rtx"
 BUILDS_WITHOUT_GPU = True
+PLAN_NAME = "engine.rtx.plan"
+PACKAGE = "tensorrt-rtx-cu12"
+TELLS_LAYERS = True
+HAS_TARGETS = True
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 TURING = "sm75"
 WORKER = "trtq.backends.rtx_worker"

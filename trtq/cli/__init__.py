@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -81,6 +82,6 @@ def main() -> None:
         print(f"trtq: this needs '{error.name}', which is not installed; pip install 'trtq[{extra}]'", file=sys.stderr)
         sys.exit(MissingBackendError.exit_code)
     except SystemExit as stop:
-        if stop.code == INTERRUPTED:
+        if stop.code == INTERRUPTED and "TRTQ_CHILD" not in os.environ:
             print("trtq: interrupted; run the same command again to go on", file=sys.stderr)
         raise

@@ -82,4 +82,5 @@ def _build_onnx(model: Path, output: Path | None, backend: str, targets: tuple[s
     if json:
         print_json(facts)
     else:
-        print(f"{folder / facts['plan']}: {facts['plan_bytes'] / 1e6:.2f} MB, {facts['version']}, {', '.join(targets)}")
+        about = ", ".join([f"{facts['backend']} {facts['version']}", *facts["targets"]])
+        print(f"{folder / facts['plan']}: {facts['plan_bytes'] / 1e6:.2f} MB, {about}")

@@ -101,7 +101,7 @@ def _unpickled(path: Path, allow_pickle: bool) -> State:
     if not allow_pickle:
         raise ModelError(
             f"{path}: is a pickled checkpoint, which can run any code when read; "
-            "convert it to safetensors, or allow it explicitly if you trust its origin"
+            "convert it to safetensors, or pass --allow-pickle if you trust its origin"
         )
     try:
         try:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trtq import files, machine
+from trtq import backends, files, machine
 from trtq.config import MODES, Mode, Recipe, did_you_mean
 from trtq.errors import ConfigError
 from trtq.pipeline import steps
-from trtq.pipeline.modes import PLANS, BuiltMode, Plan, Reporter, needed, stages
+from trtq.pipeline.modes import BuiltMode, Plan, Reporter, needed, stages
 from trtq.pipeline.stage import is_fresh, run_stage
 
 
@@ -77,6 +77,5 @@ def parse_modes(text: str) -> tuple[Mode, ...]:
 
 def build_onnx(model: Path, folder: Path, backend: str, targets: tuple[str, ...]) -> dict[str, Any]:
     """Build an ONNX file as it is into `folder`; return the engine's facts. Raises what the back end raises."""
-    plan = folder / PLANS.get(backend, "engine.plan")
-    layers = folder / "layers.json" if backend == "rtx" else None
-    return steps.build(backend, model, plan, layers, targets if backend == "rtx" else (), None)
+    builder = backends.builder(backend)
+    return steps.build(builder, model, folder, targets if builder.HAS_TARGETS else ())

@@ -17,6 +17,10 @@ INTERRUPTED = 130
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
+# Tells the command line in the child that its parent speaks of interrupts.
+CHILD_VARIABLE = "TRTQ_CHILD"
+
+
 class StageError(TrtqError):
     """A stage that failed in its own process and has said why there."""
 
@@ -30,7 +34,7 @@ def run_command(arguments: Sequence[str], *, threads: int) -> dict[str, Any]:
 
     Raises `StageError` with the child's exit code, `KeyboardInterrupt` when the child was interrupted.
     """
-    environment = {**os.environ, **{name: str(threads) for name in THREAD_VARIABLES}}
+    environment = {**os.environ, **{name: str(threads) for name in THREAD_VARIABLES}, CHILD_VARIABLE: "1"}
     command = [sys.executable, "-m", "trtq", *arguments]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     try:

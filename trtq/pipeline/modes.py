@@ -7,16 +7,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from trtq import backends
 from trtq.config import Mode, Recipe
-from trtq.errors import ConfigError
 from trtq.pipeline import steps
 from trtq.pipeline.child import run_command
 from trtq.pipeline.stage import Stage
 
 BuiltMode = Literal["fp32", "fp16", "naive", "ptq", "qat"]
 TORCH_PACKAGES = ("torch", "torchvision", "pytorch-quantization", "onnx", "onnx-ir", "numpy")
-BACKEND_PACKAGES = {"rtx": ("tensorrt-rtx-cu12",), "ort": ("onnxruntime",)}
-PLANS = {"rtx": "engine.rtx.plan", "ort": "engine.ort.onnx"}
 
 
 class Reporter(Protocol):
@@ -173,20 +171,16 @@ def _engines(plan: Plan) -> list[Stage]:
     return [_engine(plan, backend) for backend in plan.recipe.engine.backends]
 
 
-def _engine(plan: Plan, backend: str) -> Stage:
-    if backend not in PLANS:
-        raise ConfigError(
-            f"{plan.recipe.path}: engine.backends: '{backend}' is not known; known are {', '.join(PLANS)}"
-        )
-    source, target = plan.file("model.onnx"), plan.file(PLANS[backend])
-    layers = plan.file("layers.json") if backend == "rtx" else None
-    targets = plan.recipe.engine.targets if backend == "rtx" else ()
+def _engine(plan: Plan, name: str) -> Stage:
+    builder = backends.builder(name)
+    source, target, layers = plan.file("model.onnx"), plan.file(builder.PLAN_NAME), plan.file("layers.json")
+    targets = plan.recipe.engine.targets if builder.HAS_TARGETS else ()
+    outputs = (target, layers) if builder.TELLS_LAYERS else (target,)
 
     def run() -> Mapping[str, Any]:
-        return steps.build(backend, source, target, layers, targets, None)
+        return steps.build(builder, source, plan.folder, targets)
 
-    outputs = (target,) if layers is None else (target, layers)
-    return Stage(f"build-{backend}", (source,), outputs, run, {"targets": list(targets)}, BACKEND_PACKAGES[backend])
+    return Stage(f"build-{name}", (source,), outputs, run, {"targets": list(targets)}, (builder.PACKAGE,))
 
 
 def _accuracy(plan: Plan) -> Stage:

@@ -11,7 +11,7 @@ from trtq.compare import Comparison, compare
 from trtq.config import Recipe
 from trtq.errors import MissingBackendError, ModelError
 from trtq.layers.graph import LayerGraph, load_layers
-from trtq.pipeline.modes import PLANS, BuiltMode
+from trtq.pipeline.modes import BuiltMode
 from trtq.pipeline.stage import MANIFEST, facts, read_manifest
 from trtq.report.data import ModeRow, NamedGraph, ReportData
 from trtq.report.html import html
@@ -72,7 +72,7 @@ def _row(recipe: Recipe, mode: BuiltMode, naive: LayerGraph | None) -> ModeRow:
         mode=mode,
         accuracy={name: value for name, value in accuracy.items() if name != "images"},
         onnx_bytes=_size(folder / "model.onnx"),
-        engine_bytes=_size(folder / PLANS["rtx"]) or _size(folder / PLANS["ort"]),
+        engine_bytes=engine.get("plan_bytes"),
         signals=None if graph is None else graph.signals,
         naive_signals=naive.signals if naive is not None and mode in ("ptq", "qat") else None,
         origin=None if graph is None else graph.origin,

@@ -63,25 +63,16 @@ def predict_fusion(source: Path, target: Path) -> dict[str, Any]:
     return {"conversions": graph.signals.conversions}
 
 
-def build(
-    backend: str,
-    source: Path,
-    plan: Path,
-    layers: Path | None,
-    targets: tuple[str, ...],
-    progress: backends.Progress | None,
-) -> dict[str, Any]:
-    """Build an engine and write its layer graph where the back end tells one; raises what the back end raises."""
-    engine = backends.builder(backend).build(BuildSpec(source, targets), plan, progress=progress)
-    if layers is not None:
-        if engine.layers is None:
-            raise ModelError(f"back end '{backend}' tells no layer graph")
-        engine.layers.save(layers)
+def build(builder: backends.Builder, source: Path, folder: Path, targets: tuple[str, ...]) -> dict[str, Any]:
+    """Build an engine into `folder`, with its layer graph where the back end tells one; raises what it raises."""
+    engine = builder.build(BuildSpec(source, targets), folder / builder.PLAN_NAME)
+    if engine.layers is not None:
+        engine.layers.save(folder / "layers.json")
     return {
         "backend": engine.backend,
         "version": engine.version,
         "targets": list(engine.targets),
-        "plan": plan.name,
+        "plan": engine.plan.name,
         "plan_bytes": engine.plan_bytes,
         "build_s": round(engine.build_s, 3),
         "peak_memory_mib": engine.peak_memory_mib,

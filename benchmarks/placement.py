@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.recording import record, trtq
+from benchmarks.recording import compile_mode, record, trtq
 
 NETWORKS = {"yolov7": 640, "yolov7-tiny": 320}
 RECIPE = """\
@@ -23,7 +23,6 @@ name = "{name}"
 name = "digit-scenes"
 image_size = {size}
 calibration_images = 8
-validation_images = 1
 batch = 4
 
 [quantization]
@@ -43,16 +42,16 @@ def measure(name: str, size: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         recipe = Path(folder) / "net.toml"
         recipe.write_text(RECIPE.format(name=name, size=size))
-        document, seconds = trtq("build", recipe, "--mode", "ptq")
-        diff, diff_seconds = trtq("diff", Path(folder) / "net" / "naive", Path(folder) / "net" / "ptq")
-    modes = document["modes"]
+        built = {mode: compile_mode(recipe, mode, Path(folder)) for mode in ("fp32", "naive", "ptq")}
+        signals = {mode: trtq("layers", path)[0] for mode, path in built.items()}
+        diff, diff_s = trtq("diff", built["naive"], built["ptq"])
+        onnx_bytes = {mode: (path / "model.onnx").stat().st_size for mode, path in built.items()}
     return {
-        "seconds": seconds,
-        "diff_seconds": diff_seconds,
+        "signals": signals,
+        "onnx_bytes": onnx_bytes,
         "aligned_share": diff["aligned_share"],
-        "differences": len(diff["differences"]),
-        **{mode: modes[mode]["signals"] for mode in ("fp32", "naive", "ptq")},
-        **{f"{mode}_predicted_conversions": modes[mode]["predicted_conversions"] for mode in ("naive", "ptq")},
+        "double_writes_named_by_diff": sum(one["class"] == "double write" for one in diff["differences"]),
+        "diff_s": diff_s,
     }
 
 

@@ -13,13 +13,15 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 # Rooms whose tests cannot even be imported without a package.
 NEEDS = {
-    "torch": ["quant", "models", "pipeline", "demo"],
+    "torch": ["quant", "models", "pipeline", "test_readme.py"],
     "onnxruntime": ["backends/test_ort_backend.py", "ptq", "evaluate", "qdq/test_properties.py"],
     "sklearn": ["data"],
 }
 MISSING = [package for package in NEEDS if importlib.util.find_spec(package) is None]
 collect_ignore = [path for package in MISSING for path in NEEDS[package]]
 
+# The demo's name, so that the README's commands run on it.
+NAME = "yolov7-tiny-digits"
 SMALL_RECIPE = """\
 seed = 0
 threads = 1
@@ -69,13 +71,13 @@ def check_trtq(*arguments: str | Path, code: int = 0) -> str:
     return done.stdout
 
 
-def write_recipe(folder: Path, *changes: tuple[str, str], name: str = "small") -> Path:
+def write_recipe(folder: Path, *changes: tuple[str, str]) -> Path:
     """Write the small recipe, each pair of texts replaced, and return its path."""
     text = SMALL_RECIPE
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)
-    path = folder / f"{name}.toml"
+    path = folder / f"{NAME}.toml"
     path.write_text(text)
     return path
 
@@ -86,7 +88,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for package in ("torch", "onnxruntime", "tensorrt_rtx", "sklearn"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
-    recipe = write_recipe(tmp_path_factory.mktemp("recipe"))
+    recipe = write_recipe(tmp_path_factory.mktemp("engines", numbered=False))
     check_trtq("build", recipe, "--mode", "fp16,ptq,qat")
     return recipe
 

@@ -76,6 +76,7 @@ class Builder(Protocol):
 
     PLAN_NAME: what an engine's file is called. PACKAGE: the package whose version decides its bytes.
     TELLS_LAYERS: whether `Engine.layers` is there. HAS_TARGETS: whether compute capabilities matter to it.
+    HAS_IMPLICIT_PTQ: whether it can quantize a float network by itself, with a calibrator.
     """
 
     NAME: str
@@ -84,6 +85,7 @@ class Builder(Protocol):
     PACKAGE: str
     TELLS_LAYERS: bool
     HAS_TARGETS: bool
+    HAS_IMPLICIT_PTQ: bool
 
     def version(self) -> str:
         """Return the vendor's version; raises `MissingBackendError` where it is not installed."""

@@ -30,6 +30,7 @@ PLAN_NAME = "engine.ort.onnx"
 PACKAGE = "onnxruntime"
 TELLS_LAYERS = False
 HAS_TARGETS = False
+HAS_IMPLICIT_PTQ = False
 RUNS_WITHOUT_GPU = True
 QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 FATAL_ONLY = 4

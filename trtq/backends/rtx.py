@@ -35,6 +35,7 @@ PLAN_NAME = "engine.rtx.plan"
 PACKAGE = "tensorrt-rtx-cu12"
 TELLS_LAYERS = True
 HAS_TARGETS = True
+HAS_IMPLICIT_PTQ = False
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 TURING = "sm75"
 WORKER = "trtq.backends.rtx_worker"

@@ -48,9 +48,12 @@ def build(
 def _build_recipe(recipe: Recipe, mode: str, json: bool, allow_pickle: bool) -> None:
     from dataclasses import asdict
 
-    from trtq.pipeline import build_recipe, parse_modes, result_rows, write_report
+    from trtq.pipeline import build_recipe, explicit_ptq_note, parse_modes, result_rows, write_report
 
     modes = parse_modes(mode)
+    note = explicit_ptq_note(recipe, modes)
+    if note is not None:
+        say(f"note: {note}")
     with progress_bars() as bars:
         built, ran = build_recipe(recipe, modes, reporter=bars, on_step=_say_step, allow_pickle=allow_pickle)
     page, notes = write_report(recipe)

@@ -51,6 +51,16 @@ def build_recipe(
     return wanted, ran
 
 
+def explicit_ptq_note(recipe: Recipe, modes: Sequence[BuiltMode | Mode]) -> str | None:
+    """Return the sentence that says what `ptq` means where a back end has no implicit mode, or None."""
+    names = [name for name in recipe.engine.backends if not backends.builder(name).HAS_IMPLICIT_PTQ]
+    if "ptq" not in modes or not names:
+        return None
+    return (
+        f"ptq is explicit PTQ, Q/DQ in the ONNX file: {' and '.join(names)} cannot quantize a float network by itself"
+    )
+
+
 def _about(plan: Plan) -> dict[str, Any]:
     """Return what decides bytes besides the inputs: the machine's instruction sets, the threads and the seed."""
     return {

@@ -11,6 +11,7 @@ from trtq.compare import Comparison, compare
 from trtq.config import Recipe
 from trtq.errors import MissingBackendError, ModelError
 from trtq.layers.graph import LayerGraph, load_layers
+from trtq.pipeline.build import explicit_ptq_note
 from trtq.pipeline.modes import BuiltMode
 from trtq.pipeline.stage import MANIFEST, facts, read_manifest
 from trtq.report.data import ModeRow, NamedGraph, ReportData
@@ -40,7 +41,7 @@ def write_report(recipe: Recipe, target: Path | None = None) -> tuple[Path, tupl
         comparisons=tuple(_comparisons(recipe, graphs)),
         groups=tuple(_groups(recipe)),
         manifest={mode: read_manifest(recipe.folder / mode) for mode in built_modes(recipe)},
-        notes=notes,
+        notes=tuple(filter(None, (explicit_ptq_note(recipe, built_modes(recipe)), *notes))),
     )
     files.write_text(page, html(document))
     for graph in graphs:

@@ -1,11 +1,14 @@
 """Bad input: one sentence on standard error, the right exit code, no traceback, nothing half-written."""
 
-import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import run_trtq, sentences, write_recipe
+
+LIMIT_BYTES = 4096
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
@@ -89,13 +92,31 @@ def test_unsupported_operator(tmp_path: Path) -> None:
     assert "NonZero" in refused("build", tmp_path / "odd.onnx", code=2)
 
 
-def test_read_only_and_full_outputs(tmp_path: Path) -> None:
+def test_an_output_folder_that_cannot_be_made(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     recipe.with_suffix("").write_text("a file in the way of the recipe's folder")
     assert "cannot write here" in refused("build", recipe, code=5)
-    if Path("/dev/full").exists() and os.access("/dev/full", os.W_OK):
-        done = run_trtq("lint", tmp_path / "none.onnx", "--fix", "-o", "/dev/null/x.onnx")
-        assert done.returncode == 2
+
+
+@pytest.mark.parametrize("stage", ["quantize", "export", "unify"])
+def test_a_disk_that_fills_up(stage: str, built: Path, tmp_path: Path) -> None:
+    """A limit on file size stands in for a full disk: a write fails in its middle."""
+    folder, target = built.with_suffix(""), tmp_path / "out" / "result"
+    arguments = {
+        "quantize": [built],
+        "export": [built, "--mode", "fp32"],
+        "unify": [folder / "naive" / "model.onnx"],
+    }[stage]
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({LIMIT_BYTES}, {LIMIT_BYTES}))"
+    # The exporter itself writes to a temporary folder first: only the result is limited.
+    late = "import trtq.files as f; w = f.write_bytes\n"
+    late += f"def write(p, c):\n    {limited}\n    w(p, c)\nf.write_bytes = write\n"
+    code = f"{late}import sys; sys.argv = {['trtq', stage, *map(str, arguments), '-o', str(target)]!r}\n"
+    code += "from trtq.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 5, done.stderr
+    assert "cannot be written (file too large)" in sentences(done.stderr)[-1]
+    assert not list(target.parent.iterdir())
 
 
 def test_unify_never_overwrites_its_input(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from trtq import files
@@ -27,8 +27,7 @@ def save_quantized(quantized: Quantized, target: Path) -> None:
     off = [name for name, one in quantized.quantizers.items() if one._disabled]
     # One entry: safetensors writes several in any order, and equal checkpoints should be equal bytes.
     state = {"format": FORMAT, "ties": quantized.ties, "off": off, "notes": quantized.notes}
-    with files.atomic_path(target) as temporary:
-        save_file(tensors, temporary, {"trtq": json.dumps(state)})
+    files.write_bytes(target, save(tensors, {"trtq": json.dumps(state)}))
 
 
 def load_quantized(model: nn.Module, spec: QuantSpec, example: torch.Tensor, source: Path) -> Quantized:

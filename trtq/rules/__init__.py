@@ -9,6 +9,7 @@ import onnx_ir as ir
 from trtq.config import did_you_mean
 from trtq.errors import ConfigError
 from trtq.rules import (
+    pages,
     tq101_concat_scales_differ,
     tq102_pass_through_scales_differ,
     tq103_consumer_scales_differ,
@@ -17,8 +18,9 @@ from trtq.rules import (
     tq304_bad_scale,
 )
 from trtq.rules.finding import NOTHING_KNOWN, Context, Finding, Rule
+from trtq.rules.pages import page
 
-__all__ = ["RULES", "Context", "Finding", "Rule", "fix", "lint", "rule"]
+__all__ = ["RULES", "Context", "Finding", "Rule", "catalogue", "fix", "lint", "page", "rule"]
 
 RULES: tuple[Rule, ...] = (
     tq101_concat_scales_differ.RULE,
@@ -69,3 +71,8 @@ def rule(code: str) -> Rule:
     known = [one.code for one in RULES]
     hint = did_you_mean(code, known) or f"; known rules are {', '.join(known)}"
     raise ConfigError(f"no rule '{code}'{hint}")
+
+
+def catalogue() -> str:
+    """Return every rule's page as one Markdown document: docs/rules.md."""
+    return pages.catalogue(RULES)

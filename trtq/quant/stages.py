@@ -22,6 +22,8 @@ from trtq.quant.insert import fold, insert
 from trtq.quant.tie import tie
 
 SETTLING_IMAGES = 8
+# One batch's loss says little: the first and last are means over this many iterations.
+LOSS_WINDOW = 10
 
 
 def quantize_recipe(
@@ -59,7 +61,9 @@ def finetune_recipe(
     images = data.load(recipe.data, "train", recipe.seed, recipe.path.parent)
     losses = finetune(quantized, fold(model), images, recipe.finetune, seed=recipe.seed, progress=progress)
     save_quantized(quantized, target)
-    return {"iterations": len(losses), "first_loss": round(losses[0], 6), "last_loss": round(losses[-1], 6)}
+    window = min(LOSS_WINDOW, len(losses))
+    first, last = sum(losses[:window]) / window, sum(losses[-window:]) / window
+    return {"iterations": len(losses), "first_loss": round(first, 6), "last_loss": round(last, 6)}
 
 
 def export_recipe(

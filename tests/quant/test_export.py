@@ -57,6 +57,7 @@ def test_names_are_module_paths_and_unique(quantized: Quantized, tmp_path: Path)
     names = [node.name for node in onnx.load(tmp_path / "net.onnx").graph.node]
     assert len(set(names)) == len(names)
     assert {"after_concat.0/Conv", "after_concat.0/Relu", "after_chain.input_quantizer/QuantizeLinear"} <= set(names)
+    assert {"after_pool.0/Add", "after_pool.0.residual_quantizer/QuantizeLinear"} <= set(names)
     assert not any(node.op_type in ("Constant", "Identity") for node in onnx.load(tmp_path / "net.onnx").graph.node)
 
 

@@ -94,17 +94,21 @@ def _name_after_modules(model: ir.Model) -> None:
     """Name nodes and tensors by module path, which a traced graph's scopes have lost but its weights still carry."""
     taken: set[str] = set()
     scopes: dict[int, str] = {}
-    for node in model.graph:
-        scope = _scope(node, scopes)
+    order: dict[int, int] = {}
+    for number, node in enumerate(model.graph):
+        scope = _scope(node, scopes, order)
         if scope is None:
             continue
-        scopes[id(node.outputs[0])] = scope
+        scopes[id(node.outputs[0])], order[id(node.outputs[0])] = scope, number
         _rename(node, f"{scope}/{node.op_type}", taken)
         if node.op_type in reading.WEIGHTED:
-            _rename_quantizers(node, scope, taken)
+            _rename_quantizers(node.inputs[:2], ("input_quantizer", "weight_quantizer"), scope, taken)
+        elif node.op_type == "Add":
+            _rename_quantizers(node.inputs, ("residual_quantizer", "residual_quantizer"), scope, taken)
 
 
-def _scope(node: ir.Node, scopes: Mapping[int, str]) -> str | None:
+def _scope(node: ir.Node, scopes: Mapping[int, str], order: Mapping[int, int]) -> str | None:
+    """Return the module that a node belongs to; `scopes` and `order` are those of the tensors so far."""
     if node.op_type in reading.WEIGHTED and len(node.inputs) > 1:
         weight = _weight(node.inputs[1])
         return weight.removesuffix(".weight") if weight.endswith(".weight") else None
@@ -112,6 +116,10 @@ def _scope(node: ir.Node, scopes: Mapping[int, str]) -> str | None:
         return scopes.get(id(node.inputs[0]))
     if node.op_type == "Concat":
         return _common_scope([scopes.get(id(value), "") for value in node.inputs])
+    if node.op_type == "Add":
+        # The convolution that ran last is the one that TensorRT fuses the Add into.
+        known = [id(value) for value in node.inputs if id(value) in scopes]
+        return scopes[max(known, key=order.__getitem__)] if known else None
     return None
 
 
@@ -135,8 +143,8 @@ def _weight(value: ir.Value | None) -> str:
     return reading.name(value)
 
 
-def _rename_quantizers(node: ir.Node, scope: str, taken: set[str]) -> None:
-    for value, kind in zip(node.inputs[:2], ("input_quantizer", "weight_quantizer"), strict=True):
+def _rename_quantizers(inputs: Sequence[ir.Value | None], kinds: Sequence[str], scope: str, taken: set[str]) -> None:
+    for value, kind in zip(inputs, kinds, strict=True):
         dequantize = value.producer() if value is not None else None
         # One DQ may feed several layers: it keeps the name of the first.
         if dequantize is None or not reading.is_dequantize(dequantize) or str(dequantize.name) in taken:

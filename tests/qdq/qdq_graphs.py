@@ -48,9 +48,18 @@ class Network:
     def pool(self, x: str, out: str | None = None) -> str:
         return self.op("MaxPool", x, out=out, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
 
-    def pair(self, x: str, scale: float, zero: str = "zero") -> str:
-        """A Q/DQ pair on `x`; the Q's output ends in _q, the DQ's in _dq."""
-        place = self.constant(f"scale{len(self.nodes)}", np.float32(scale))
+    def pair(self, x: str, scale: float, zero: str = "zero", form: str = "initializer") -> str:
+        """A Q/DQ pair on `x`; the Q's output ends in _q, the DQ's in _dq.
+
+        form: "initializer", "constant" or "identity", how the scale is written.
+        """
+        place = f"scale{len(self.nodes)}"
+        if form == "constant":
+            self.nodes.append(helper.make_node("Constant", [], [place], value_float=scale))
+        else:
+            self.constant(place, np.float32(scale))
+        if form == "identity":
+            place = self.op("Identity", place)
         quantized = self.op("QuantizeLinear", x, place, zero, out=f"{x}_{len(self.nodes)}_q")
         return self.op("DequantizeLinear", quantized, place, zero, out=quantized.removesuffix("q") + "dq")
 

@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
-from qdq_graphs import Network
+from qdq_graphs import Network, random_feeds, run
 
 from trtq.qdq import groups
+from trtq.qdq.groups import JOINTS
 
 
 def members(network: Network, *outputs: str) -> list[set[str]]:
@@ -117,6 +120,10 @@ def test_a_concat_that_nothing_quantizes_joins_nothing_but_its_inputs_keep_their
         ("Expand", (np.array([2, 4, 6, 6]),), {}),
         ("Cast", (), {"to": 1}),
         ("Identity", (), {}),
+        ("Relu", (), {}),
+        ("Clip", (np.float32(0),), {}),
+        ("Clip", (np.float32(0), np.float32(np.inf)), {}),
+        ("GlobalMaxPool", (), {}),
     ],
 )
 def test_operators_that_pass_values_on_join(
@@ -141,6 +148,9 @@ def test_operators_that_pass_values_on_join(
         ("Pad", (np.array([0, 0, 1, 1, 0, 0, 1, 1]), np.float32(1)), {}),
         ("Pad", (np.array([0, 0, 1, 1, 0, 0, 1, 1]),), {"mode": "reflect"}),
         ("Cast", (), {"to": 10}),
+        ("Clip", (np.float32(0), np.float32(6)), {}),
+        ("Clip", (np.float32(-1),), {}),
+        ("LeakyRelu", (), {}),
     ],
 )
 def test_operators_that_change_the_range_are_barriers(
@@ -180,3 +190,57 @@ def test_unnamed_and_equally_named_nodes_make_no_difference(net: Network) -> Non
         for node in net.nodes:
             node.name = name
         assert members(net) == named
+
+
+def test_an_operator_joins_only_what_lies_between_two_quantizers(net: Network) -> None:
+    """The pool and the Relu have a quantizer on one side alone; without the Concat there would be two groups."""
+    left = net.pool(net.conv("x", out="a"), out="pooled")
+    right = net.op("Relu", net.conv("x", out="b"), out="active")
+    net.conv(left, 0.1)
+    net.conv(right, 0.2)
+    net.conv(net.concat(left, right, out="joined"), 0.3)
+    (group,) = groups(net.model())
+    assert set(group.tensors) == {"pooled", "active", "joined"}
+    assert group.joined_by == ("Concat joined",) and group.operators == ("Concat",)
+    assert group.confidence == "certain"
+
+
+def test_operators_round_a_ring_are_all_named(net: Network) -> None:
+    """Each pool could be cut, and the rest would still join: none of them is an end."""
+    pooled = net.pool(net.conv("x", out="a"), out="pooled")
+    net.conv("a", 0.1)
+    net.conv(net.concat("a", pooled, out="joined"), 0.2)
+    (group,) = groups(net.model())
+    assert set(group.joined_by) == {"MaxPool pooled", "Concat joined"}
+
+
+def test_a_group_says_why_with_source_and_confidence(net: Network) -> None:
+    net.conv("x", 0.1)
+    net.conv("x", 0.2)
+    net.conv(net.pool(net.op("Relu", "x", out="y"), out="z"), 0.3)
+    (group,) = groups(net.model())
+    assert group.confidence == "likely"
+    relu, pool, shared = group.why
+    assert relu.startswith("Relu: a maximum commutes with rounding") and "likely" in relu
+    assert pool.startswith("MaxPool: ") and "certain" in pool and "VanillaSwapWithFollowingQ" in pool
+    assert shared.startswith("tensor 'x': it is quantized more than once") and "HorizontalMergeQNodes" in shared
+
+
+def test_every_row_of_the_table_has_its_reason_and_source() -> None:
+    for row in JOINTS.values():
+        assert row.why and row.source and row.confidence in ("certain", "likely")
+
+
+def test_relu_commutes_with_rounding_by_one_scale(net: Network) -> None:
+    """What the row claims, bit for bit: the pair after Relu equals Relu after the pair."""
+    after = net.pair(net.op("Relu", "x", out="active"), 0.07)
+    before = net.op("Relu", net.pair("x", 0.07))
+    proto = net.proto(after, before)
+    one, other = run(proto, random_feeds(proto, 5))
+    assert np.array_equal(one, other)
+
+
+def test_the_page_lists_the_table_as_it_is() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "unify.md").read_text()
+    for row in JOINTS.values():
+        assert f"| {row.op} | {row.why} | {row.confidence} | {row.source} |" in page

@@ -79,7 +79,7 @@ def test_names_are_never_markup(hostile: LayerGraph) -> None:
         assert "\x1b" not in shown
         assert "\u202e" not in shown
         assert shown.isprintable() or all(line.isprintable() for line in shown.split("\n"))
-    markup = Finding("TQ101", "x", ("[bold red]markup[/]",), (), "[/nosuch] [red]", "numeric", False)
+    markup = Finding("TQ101", "[bold red]markup[/]", ("a",), (), "[/nosuch] [red]", "numeric", False)
     assert "[bold red]markup[/]" in printed(findings_table([markup]))
     assert "[/nosuch] [red]" in printed(findings_table([markup]))
 

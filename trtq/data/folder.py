@@ -10,9 +10,9 @@ from PIL import Image, ImageOps
 
 from trtq.config import DataSpec
 from trtq.data import Sample, Split, Task, image_count
+from trtq.data.images import SUFFIXES
 from trtq.errors import DataError
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VALIDATION_NAMES = ("validation", "val")
 VALIDATION_EVERY = 5
 

@@ -17,6 +17,8 @@ from trtq.errors import DataError, ModelError
 from trtq.qdq import editing, reading
 from trtq.qdq import model as onnx_file
 
+FLOATS = ("float16", "float64")
+
 
 def collect_max(model_path: Path, tensors: Sequence[str], images: Iterable[npt.NDArray[Any]]) -> dict[str, float]:
     """Return the largest absolute value that each of `tensors` takes over all images, in the order of `tensors`.
@@ -37,7 +39,7 @@ def max_of(model: ir.Model, tensors: Sequence[str], images: Iterable[npt.NDArray
         onnx_file.save(probed, path)
         session = backends.runner("ort").load(path)
     found = dict.fromkeys(tensors, -math.inf)
-    for feed in _feeds(session, images):
+    for feed in feeds(session, images):
         values = session.run(feed)
         for tensor, (largest, total) in zip(tensors, outputs, strict=True):
             if not np.isfinite(values[total]):
@@ -84,7 +86,11 @@ def _append(graph: ir.Graph, kind: str, value: ir.Value, taken: set[str], **attr
     return node.outputs[0]
 
 
-def _feeds(session: backends.Session, images: Iterable[npt.NDArray[Any]]) -> Iterator[dict[str, npt.NDArray[Any]]]:
+def feeds(session: backends.Session, images: Iterable[npt.NDArray[Any]]) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """Yield what a session of one input is run with: `images` cut and filled up to its batch, in its float type.
+
+    Raises `ModelError` for a network of several inputs, `DataError` for an image that is not finite.
+    """
     if len(session.inputs) != 1:
         names = ", ".join(spec.name for spec in session.inputs)
         raise ModelError(f"the network has {len(session.inputs)} inputs ({names}); calibration feeds networks with one")
@@ -97,4 +103,5 @@ def _feeds(session: backends.Session, images: Iterable[npt.NDArray[Any]]) -> Ite
             part = batch[start : start + fixed] if fixed else batch
             missing = 0 if fixed is None else fixed - len(part)
             # Repeating an image changes no maximum.
-            yield {spec.name: np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part}
+            filled = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
+            yield {spec.name: filled.astype(spec.dtype) if spec.dtype in FLOATS else filled}

@@ -1,14 +1,22 @@
 """Q/DQ ONNX: reading it in the words that the rules use, scale groups, unify, cleaning after export."""
 
+from trtq.qdq.changes import Edit
 from trtq.qdq.clean import clean, store_int8_weights
 from trtq.qdq.groups import Member, ScaleGroup, groups
+from trtq.qdq.measure import Measured, OutputChange
 from trtq.qdq.model import load, save
-from trtq.qdq.unify import Edit, UnifiedGroup, UnifyReport, unify, unify_file
+from trtq.qdq.statistics import Observe, Statistics
+from trtq.qdq.unify import Choice, UnifiedGroup, UnifyReport, unify, unify_file
 
 __all__ = [
+    "Choice",
     "Edit",
+    "Measured",
     "Member",
+    "Observe",
+    "OutputChange",
     "ScaleGroup",
+    "Statistics",
     "UnifiedGroup",
     "UnifyReport",
     "clean",

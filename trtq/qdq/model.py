@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from trtq import files
 from trtq.errors import ModelError, OutputError
+from trtq.qdq.remembering import without_collection
 
 INLINE_LIMIT_BYTES = 1 << 31  # protobuf's own limit for one message
 
@@ -34,7 +35,8 @@ def load(path: Path) -> ir.Model:
         raise ModelError(f"{path}: holds no network; it is empty, cut short, or not an ONNX file")
     _check_external_data(path, proto)
     try:
-        model = ir.from_proto(proto)
+        with without_collection():
+            model = ir.from_proto(proto)
     except Exception as error:  # onnx-ir raises many types for malformed graphs; all mean the same to the user
         raise ModelError(
             f"{path}: is not a valid ONNX graph ({_first_line(error)}); check it with onnx.checker"
@@ -49,7 +51,8 @@ def save(model: ir.Model, path: Path) -> None:
 
     Raises `OutputError` when it cannot be written, `ModelError` when it has grown past protobuf's 2 GiB.
     """
-    proto = ir.to_proto(model)
+    with without_collection():
+        proto = ir.to_proto(model)
     if proto.ByteSize() >= INLINE_LIMIT_BYTES:
         raise ModelError(f"{path}: the network is over 2 GiB; keep its weights as external data")
     copy_weights(model, path.resolve().parent)

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from trtq.qdq import remembering
+
 QUANTIZE = "QuantizeLinear"
 DEQUANTIZE = "DequantizeLinear"
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -18,7 +20,12 @@ IDENTITY_LIMIT = 64
 def constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
     """Return the array that `value` always holds (initializer, Constant node, either through Identity), else None."""
     value = source(value)
-    if value is None or (value.is_graph_input() and not value.is_initializer()):
+    return None if value is None else _array(value)
+
+
+@remembering.remembered
+def _array(value: ir.Value) -> npt.NDArray[Any] | None:
+    if value.is_graph_input() and not value.is_initializer():
         return None
     tensor = ir.convenience.get_const_tensor(value)
     return None if tensor is None else tensor.numpy()

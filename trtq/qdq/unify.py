@@ -2,131 +2,165 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from trtq import files
-from trtq.errors import ConfigError, ModelError
-from trtq.qdq import editing, reading
+from trtq.errors import ConfigError
+from trtq.qdq import changes, leaving, policy, statistics
 from trtq.qdq import model as onnx_file
-from trtq.qdq.groups import Member, ScaleGroup, groups, joint_of
+from trtq.qdq.changes import Edit
+from trtq.qdq.groups import Member, ScaleGroup, groups
+from trtq.qdq.measure import Measured, OutputChange, measure
+from trtq.qdq.policy import Policy
+from trtq.qdq.remembering import unchanged
+from trtq.qdq.statistics import Observe, Statistics
 
-Policy = Literal["max", "output"]
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class UnifiedGroup:
-    """A scale group and the scale that it got."""
+    """A scale group, the scale chosen for it, and what that costs.
+
+    predicted_db: the SQNR that each member loses, predicted. left: why the group keeps its own scales after all, empty
+    where it does not; the costs are then what the chosen scale would have cost. measured: None where nobody measured.
+    """
 
     group: ScaleGroup
     scale: float
+    predicted_db: tuple[float, ...]
+    left: str = ""
+    measured: Measured | None = None
 
     def coarser_bits(self, member: Member) -> float:
-        """Return by how many bits the member's step grew: log2 of new over old scale (negative: finer, clips)."""
+        """Return by how many bits the member's step grows: log2 of new over old scale (negative: finer, clips)."""
         return math.log2(self.scale / member.scale)
 
     @property
     def predicted_loss_db(self) -> float:
-        """SQNR that the worst member loses: 20 log10 of the step ratio, since rounding noise grows with step squared.
+        """The predicted SQNR that the worst member loses."""
+        return max(self.predicted_db)
 
-        Source: the uniform quantizer's noise power, step^2 / 12. Clipping by a smaller scale is not in it.
-        """
-        return max(0.0, 20 * math.log10(max(self.scale / member.scale for member in self.group.members)))
+    @property
+    def measured_loss_db(self) -> float | None:
+        """The measured SQNR that the worst member loses."""
+        return None if self.measured is None else max(self.measured.losses_db)
+
+    @property
+    def changes(self) -> bool:
+        """Whether the group's quantizers get a scale that they did not all have."""
+        return not self.group.agrees and not self.left
 
     def to_json(self) -> dict[str, Any]:
-        """Return the `--json` form."""
+        """Return the `--json` form; lists have one entry a member."""
+        measured = self.measured
         return {
             "tensors": [member.tensor for member in self.group.members],
             "joined_by": list(self.group.joined_by),
+            "why": list(self.group.why),
             "confidence": self.group.confidence,
             "scales": list(self.group.scales),
-            "scale": self.scale,
+            "scale": None if self.left else self.scale,
             "coarser_bits": [round(self.coarser_bits(member), 4) for member in self.group.members],
+            "predicted_losses_db": [round(loss, 3) for loss in self.predicted_db],
             "predicted_loss_db": round(self.predicted_loss_db, 3),
-            "measured_loss_db": None,
-            "left": False,
+            "measured_losses_db": None if measured is None else [round(loss, 3) for loss in measured.losses_db],
+            "measured_loss_db": None if measured is None else round(max(measured.losses_db), 3),
+            "output_change": None if measured is None else [one.to_json() for one in measured.outputs],
+            "left": bool(self.left),
+            "reason": self.left or None,
         }
 
 
 @dataclass(frozen=True)
-class Edit:
-    """One edge whose scale changed: the tensor that goes into the Q or DQ node, and both scales."""
-
-    tensor: str
-    node: str
-    old_scale: float
-    new_scale: float
-
-
-@dataclass(frozen=True)
 class UnifyReport:
-    """Every scale group of a file, as it is after unifying, and the edges that were touched."""
+    """Every scale group of a file, as it is after unifying, and the edges that were touched.
+
+    output_change: how the network's outputs change by all edits together; empty where nobody measured.
+    """
 
     groups: tuple[UnifiedGroup, ...]
     edits: tuple[Edit, ...]
+    output_change: tuple[OutputChange, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the `--json` form."""
         return {
             "groups": [group.to_json() for group in self.groups],
-            "edits": [
-                {
-                    "tensor": edit.tensor,
-                    "node": edit.node,
-                    "old_scale": edit.old_scale,
-                    "new_scale": edit.new_scale,
-                }
-                for edit in self.edits
-            ],
+            "edits": [edit.to_json() for edit in self.edits],
+            "output_change": [one.to_json() for one in self.output_change],
         }
 
 
-def unify(model: ir.Model, policy: Policy = "max", *, only: Callable[[ScaleGroup], bool] | None = None) -> UnifyReport:
+@dataclass(frozen=True)
+class Choice:
+    """How scales are chosen, and which groups keep theirs.
+
+    policy: see `trtq.qdq.policy.choose`. leave: names of tensors, or operators that join groups. max_loss_db: a group
+    that loses more keeps its scales; the measured loss decides where there is one, else the predicted one.
+    calibration, measurement: run the network over images, for the statistics that prediction and "weighted" use, and
+    to measure each group before and after.
+    """
+
+    policy: Policy = "max"
+    leave: tuple[str, ...] = ()
+    max_loss_db: float | None = None
+    calibration: Observe | None = None
+    measurement: Observe | None = None
+
+
+def unify(
+    model: ir.Model,
+    choice: Choice | Policy = "max",
+    *,
+    only: Callable[[ScaleGroup], bool] | None = None,
+    progress: Progress | None = None,
+) -> UnifyReport:
     """Give each scale group of `model` one scale, in place.
 
-    policy: "max" takes the widest range of the group, so that nothing clips that did not clip before; "output" the
-    scale of the last quantizer in graph order, the one nearest to the consumer.
-    only: the groups to unify; the others are left alone and out of the report.
-    Raises `ModelError`, before anything is changed, for a DequantizeLinear whose scale is not its quantizer's.
+    choice: a policy alone, or all there is to choose. only: the groups to look at; the others are left alone and out of
+    the report. progress: called with how many groups are measured, and of how many.
+    Raises, before anything is changed, `ModelError` for a DequantizeLinear whose scale is not its quantizer's,
+    `ConfigError` for what cannot be chosen, and what running the network raises.
     """
-    found = (group for group in groups(model) if only is None or only(group))
-    chosen = tuple(UnifiedGroup(group, _choose(group, policy)) for group in found)
-    changes = _changes(model, [one for one in chosen if not one.group.agrees])
-    edits = [
-        Edit(reading.name(node.inputs[0]), reading.label(node), float(old.reshape(-1)[0]), group.scale)
-        for node, old, group in changes
-    ]
-    shared: dict[tuple[int, np.dtype[Any]], ir.Value] = {}
-    taken = editing.names(model) if changes else set()
-    for node, old, group in changes:
-        place = (id(group), old.dtype)
-        if place not in shared:
-            wanted = f"{reading.name(node.inputs[0])}_scale_unified"
-            name = editing.unused_name(wanted, taken)
-            shared[place] = editing.add_initializer(model, name, np.asarray(group.scale, old.dtype))
-        replaced = node.inputs[1]
-        node.replace_input_with(1, shared[place])
-        editing.drop_unused(model, replaced)
-    return UnifyReport(chosen, tuple(edits))
+    choice = choice if isinstance(choice, Choice) else Choice(choice)
+    with unchanged():
+        found = tuple(group for group in groups(model) if only is None or only(group))
+    chosen = _with_scales(model, found, choice)
+    if choice.measurement is not None:
+        chosen = _measured(model, chosen, choice.measurement, progress)
+    chosen = tuple(_left_if_costly(one, choice.max_loss_db) for one in chosen)
+    before = model.clone() if choice.measurement is not None else None
+    edits = changes.apply(model, [(one.group, one.scale) for one in chosen if one.changes])
+    if before is None or choice.measurement is None or not edits:
+        return UnifyReport(chosen, edits)
+    return UnifyReport(chosen, edits, measure(before, model, (), 0, choice.measurement).outputs)
 
 
-def unify_file(source: Path, target: Path, policy: Policy = "max", *, overwrite: bool = False) -> UnifyReport:
+def unify_file(
+    source: Path,
+    target: Path,
+    choice: Choice | Policy = "max",
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> UnifyReport:
     """Unify the file `source` into `target`; a file that needs no edit is copied byte for byte.
 
-    Raises `ModelError` for a file that is not ONNX, `ConfigError` when `target` is `source` without `overwrite`,
-    `OutputError` when `target` cannot be written.
+    Raises what `unify` raises, `ModelError` for a file that is not ONNX, `ConfigError` when `target` is `source`
+    without `overwrite`, `OutputError` when `target` cannot be written.
     """
     if target.resolve() == source.resolve() and not overwrite:
         raise ConfigError(f"{target}: is the input itself; choose another output or ask for --overwrite")
     model = onnx_file.load(source)
-    report = unify(model, policy)
+    report = unify(model, choice, progress=progress)
     if report.edits:
         onnx_file.save(model, target)
     elif target.resolve() != source.resolve():
@@ -135,42 +169,48 @@ def unify_file(source: Path, target: Path, policy: Policy = "max", *, overwrite:
     return report
 
 
-def _choose(group: ScaleGroup, policy: Policy) -> float:
-    if policy == "max":
-        return max(group.scales)
-    if policy == "output":
-        return group.members[-1].scale
-    raise ConfigError(f"policy '{policy}' is not known; it must be max or output")
+def _with_scales(model: ir.Model, found: Sequence[ScaleGroup], choice: Choice) -> tuple[UnifiedGroup, ...]:
+    left = leaving.named(found, choice.leave)
+    known: Mapping[str, Statistics] = {}
+    if choice.calibration is not None:
+        tensors = [tensor for group in found if not group.agrees for tensor in group.tensors]
+        known = statistics.collect(model, tensors, choice.calibration)
+    scales = [policy.choose(group, choice.policy, known) for group in found]
+    return tuple(
+        UnifiedGroup(group, scale, tuple(_predicted(group, scale, known)), reason)
+        for group, scale, reason in zip(found, scales, left, strict=True)
+    )
 
 
-_Change = tuple[ir.Node, npt.NDArray[Any], UnifiedGroup]
+def _predicted(group: ScaleGroup, scale: float, known: Mapping[str, Statistics]) -> Iterable[float]:
+    for member in group.members:
+        yield policy.predicted_loss_db(member, scale, known.get(member.tensor))
 
 
-def _changes(model: ir.Model, chosen: list[UnifiedGroup]) -> list[_Change]:
-    """Return the Q and DQ nodes that must take their group's scale, each with its present one."""
-    by_quantized = {member.quantized: one for one in chosen for member in one.group.members}
-    carried: dict[int, UnifiedGroup] = {}  # the group whose scale an int8 tensor has
-    changes: list[_Change] = []
-    for node in model.graph if by_quantized else ():
-        if reading.is_quantize(node):
-            group = by_quantized.get(reading.name(node.outputs[0]))
-        else:
-            group = next((carried[id(value)] for value in node.inputs if id(value) in carried), None)
-        if group is None:
+def _measured(
+    model: ir.Model, chosen: Sequence[UnifiedGroup], observe: Observe, progress: Progress | None
+) -> tuple[UnifiedGroup, ...]:
+    """Measure each group that changes, alone: the network before against the network with this one group unified."""
+    changing = sum(one.changes for one in chosen)
+    done = 0
+    result = []
+    for one in chosen:
+        if not one.changes:
+            result.append(one)
             continue
-        if reading.is_quantize(node) or joint_of(node) is not None:
-            carried.update((id(value), group) for value in node.outputs)
-        if reading.is_quantize(node) or reading.is_dequantize(node):
-            changes.extend(_change(node, group))
-    return changes
+        alone = model.clone()
+        changes.apply(alone, [(one.group, one.scale)])
+        measured = measure(model, alone, one.group.members, one.scale, observe)
+        result.append(dataclasses.replace(one, measured=measured))
+        done += 1
+        if progress is not None:
+            progress(done, changing)
+    return tuple(result)
 
 
-def _change(node: ir.Node, group: UnifiedGroup) -> Iterator[_Change]:
-    old = reading.scale(node)
-    if old is None or old.size != 1:
-        raise ModelError(
-            f"tensor '{reading.name(node.inputs[0])}': the scale of its DequantizeLinear is computed or per channel,"
-            " that of its QuantizeLinear is not; give both the same one"
-        )
-    if old.reshape(-1)[0] != np.asarray(group.scale, old.dtype):
-        yield node, old, group
+def _left_if_costly(one: UnifiedGroup, max_loss_db: float | None) -> UnifiedGroup:
+    if not one.changes:
+        return one
+    measured = one.measured_loss_db
+    loss, origin = (one.predicted_loss_db, "predicted") if measured is None else (measured, "measured")
+    return dataclasses.replace(one, left=leaving.costly(loss, max_loss_db, origin))

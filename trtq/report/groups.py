@@ -20,13 +20,17 @@ class MemberRow:
 
 @dataclass(frozen=True)
 class GroupRows:
-    """A group: its members, the scale they share (None: `left` as they were), what that costs in decibels."""
+    """A group: its members, the scale they share (None: `left` as they were), what that costs in decibels.
+
+    outputs_sqnr_db: of the network's outputs, the one that the group's new scale changes most.
+    """
 
     members: tuple[MemberRow, ...]
     joined_by: str
     scale: float | None
     predicted_loss_db: float | None
     measured_loss_db: float | None
+    outputs_sqnr_db: float | None
     left: bool
 
 
@@ -42,5 +46,6 @@ def scale_group(group: Mapping[str, Any]) -> GroupRows:
         scale=group.get("scale"),
         predicted_loss_db=group.get("predicted_loss_db"),
         measured_loss_db=group.get("measured_loss_db"),
+        outputs_sqnr_db=min((float(one["sqnr_db"]) for one in group.get("output_change") or ()), default=None),
         left=bool(group.get("left")),
     )

@@ -79,31 +79,32 @@ def differences_table(comparison: Comparison) -> Table:
 
 
 def groups_table(groups: Iterable[Mapping[str, Any]]) -> Table:
-    """Return scale groups in the form of `trtq unify --json`, one line a member."""
-    table = _table(["member"], ["own\nscale", "coarser,\nbits", "shared\nscale", "predicted\nloss, dB"])
+    """Return scale groups in the form of `trtq unify --json`, one line a member; measured columns where one was."""
+    rows = [scale_group(group) for group in groups]
+    measured = any(group.measured_loss_db is not None for group in rows)
+    headings = ["own\nscale", "coarser,\nbits", "shared\nscale", "predicted\nloss, dB"]
+    table = _table(["member"], headings + ["measured\nloss, dB", "outputs'\nSQNR, dB"] * measured)
     table.add_column("joined by")
-    for group in map(scale_group, groups):
+    for group in rows:
         shared = "left" if group.left else scale_text(group.scale)
+        costs = [group.predicted_loss_db, *[group.measured_loss_db, group.outputs_sqnr_db] * measured]
+        of_group: list[str | Text] = [shared, *(figure(cost, 2) for cost in costs), _name(group.joined_by)]
         for number, member in enumerate(group.members):
             own = (_name(member.tensor), scale_text(member.scale), figure(member.coarser_bits, 2))
-            of_group = (shared, figure(group.predicted_loss_db, 2), _name(group.joined_by))
-            table.add_row(*own, *(("", "", "") if number else of_group))
+            table.add_row(*own, *([""] * len(of_group) if number else of_group))
         table.add_section()
     return table
 
 
 def findings_table(findings: Iterable[Finding]) -> Table:
-    """Return lint findings: the rule, the tensors (the first, and how many more), what is wrong, who can mend it."""
-    table = _table(["rule", "tensors"], [])
+    """Return lint findings: the rule, what is wrong (messages name the tensors), and who can mend it."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("rule", no_wrap=True)
     table.add_column("what is wrong", overflow="fold")
     table.add_column("fix", no_wrap=True)
     for finding in findings:
-        table.add_row(
-            Text(f"{finding.code} {printable(finding.name)}"),
-            _names(finding.tensors),
-            _sentence(finding.message),
-            f"{finding.safety}, --fix" if finding.fixable else "by hand",
-        )
+        mends = f"--fix\n{finding.safety}" if finding.fixable else "by hand"
+        table.add_row(Text(f"{finding.code}\n{printable(finding.name)}"), Text(printable(finding.message)), mends)
     return table
 
 
@@ -136,13 +137,6 @@ def _heading(text: str) -> str:
 
 def _name(name: str) -> Text:
     return _line(shorten(printable(name), NAME_CHARACTERS))
-
-
-def _names(names: Sequence[str]) -> Text:
-    if not names:
-        return Text(MISSING)
-    rest = f" +{len(names) - 1}" if len(names) > 1 else ""
-    return _line(shorten(printable(names[0]), NAME_CHARACTERS - len(rest)) + rest)
 
 
 def _line(words: str) -> Text:

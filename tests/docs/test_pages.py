@@ -200,11 +200,12 @@ def test_every_error_and_its_exit_code_is_on_the_page() -> None:
     assert rows == {(str(one.exit_code), one.__name__) for one in kinds}
 
 
-def test_every_rule_and_whether_it_mends_is_on_the_page() -> None:
+def test_every_family_of_rules_is_on_the_page() -> None:
     from trtq.rules import RULES
 
-    rows = dict(re.findall(r"^\| (TQ\d+) \| .+ \| (.+) \|$", (ROOT / "docs/unify.md").read_text(), re.MULTILINE))
-    assert {code: mends != "no" for code, mends in rows.items()} == {one.code: one.fix is not None for one in RULES}
+    rows = re.findall(r"^\| (TQ\d)xx \|", (ROOT / "docs/unify.md").read_text(), re.MULTILINE)
+    assert set(rows) == {one.code[:3] for one in RULES}
+    assert len(RULES) == 40, "the page counts them"
 
 
 def test_every_signal_is_on_the_page() -> None:

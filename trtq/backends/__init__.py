@@ -18,6 +18,9 @@ BUILDERS: dict[str, str] = {
     "rtx": "trtq.backends.rtx",
     "ort": "trtq.backends.ort",
 }
+PARSERS: dict[str, str] = {
+    "rtx": "trtq.backends.rtx",
+}
 RUNNERS: dict[str, str] = {
     "ort": "trtq.backends.ort",
 }
@@ -94,6 +97,15 @@ class Builder(Protocol):
         """Build `spec.onnx` into `plan` atomically; raises `ModelError`, `BuildError`, `MissingBackendError`."""
 
 
+class Parser(Protocol):
+    """A module that can say what its parser refuses, without building."""
+
+    NAME: str
+
+    def refusals(self, path: Path) -> tuple[tuple[str, str], ...]:
+        """Return the tensor that each refused node of an ONNX file writes, and why it is refused."""
+
+
 class Runner(Protocol):
     """A module that runs engines or ONNX files."""
 
@@ -112,6 +124,11 @@ def builder(name: str) -> Builder:
 def runner(name: str) -> Runner:
     """Return the back end of that name for running; raises `ConfigError` for an unknown name."""
     return cast(Runner, _module(name, RUNNERS))
+
+
+def refusals(name: str, path: Path) -> tuple[tuple[str, str], ...]:
+    """Return what that back end's parser refuses in an ONNX file; raises `ConfigError`, `ModelError`, `BuildError`."""
+    return cast(Parser, _module(name, PARSERS)).refusals(path)
 
 
 def _module(name: str, known: Mapping[str, str]) -> object:

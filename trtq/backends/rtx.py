@@ -18,6 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from trtq import files
 from trtq.backends import BuildSpec, Engine, Progress, onnx_file
 from trtq.config import did_you_mean
@@ -108,6 +110,19 @@ def build(
     )
 
 
+def refusals(path: Path, *, timeout_s: float = BUILD_TIMEOUT_S) -> tuple[tuple[str, str], ...]:
+    """Return what TensorRT-RTX's parser refuses in an ONNX file: the tensor that each refused node writes, and why.
+
+    Only parses, in a process of its own. Raises `ModelError` for a broken file, `BuildError` where the parser dies or
+    takes longer than `timeout_s`, `MissingBackendError`.
+    """
+    version()
+    network = onnx_file.check(path)
+    with _scratch() as scratch:
+        outcome = _Child(BuildSpec(path, targets=()), scratch / PLAN_NAME, scratch).run(timeout_s, None)
+    return tuple((_written(network, error), _refusal(error)) for error in outcome["refusals"])
+
+
 def check_targets(targets: Sequence[str]) -> None:
     """Raise `ConfigError` where a target is unknown, or where the list cannot be built as one engine."""
     if not targets:
@@ -176,6 +191,8 @@ class _Child:
         if not self.outcome.is_file():
             raise BuildError(f"{self.spec.onnx}: TensorRT-RTX's builder ended early: {_short(' | '.join(output))}")
         outcome: dict[str, Any] = json.loads(self.outcome.read_text(encoding="utf-8"))
+        if "refusals" in outcome:
+            return outcome
         if "parse_errors" in outcome:
             raise ModelError(f"{self.spec.onnx}: {_parse_reason(outcome['parse_errors'])}")
         if not outcome["built"]:
@@ -239,14 +256,34 @@ def _log(record: BuildRecord, log: Path) -> str:
     return record.header() + "\n" + log.read_text(encoding="utf-8", errors="replace")
 
 
-def _parse_reason(errors: list[dict[str, str]]) -> str:
+def _parse_reason(errors: list[dict[str, Any]]) -> str:
     if not errors:
         return "TensorRT-RTX cannot parse it, and does not say why"
     first = errors[0]
-    lines = [line for line in first["reason"].splitlines() if not any(noise in line for noise in NOISE)]
+    reason = _telling(first)
+    return f"TensorRT-RTX does not take node '{first['node']}' ({first['operator']}){f': {reason}' if reason else ''}"
+
+
+def _refusal(error: dict[str, Any]) -> str:
+    """Return a refusal in words: the operator, and the parser's reason where it gives one."""
+    reason = _telling(error)
+    return f"TensorRT-RTX does not take {error['operator']}{f': {reason}' if reason else ''}"
+
+
+def _telling(error: dict[str, Any]) -> str:
+    """Return the parser's reason without its noise, empty where it says nothing."""
+    lines = [line for line in error["reason"].splitlines() if not any(noise in line for noise in NOISE)]
     reason = " ".join(lines)
-    said = f": {_short(reason)}" if reason not in ("", "false") else ""
-    return f"TensorRT-RTX does not take node '{first['node']}' ({first['operator']}){said}"
+    return "" if reason in ("", "false") else _short(reason)
+
+
+def _written(network: onnx.ModelProto, error: dict[str, Any]) -> str:
+    """Return the tensor that a refused node writes; the node's own name where the node is not in the main graph."""
+    index: int = error["index"]
+    nodes = network.graph.node
+    if 0 <= index < len(nodes) and nodes[index].op_type == error["operator"] and nodes[index].output:
+        return str(nodes[index].output[0])
+    return str(error["node"])
 
 
 def _build_reason(messages: list[tuple[str, str]]) -> str:

@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="trtq.backends.rtx_worker")
     for name in ("onnx", "plan", "log", "outcome"):
         parser.add_argument(name, type=Path)
-    parser.add_argument("targets", nargs="+")
+    parser.add_argument("targets", nargs="*", help="none: only parse, and tell what is refused")
     options = parser.parse_args(arguments)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     threading.stack_size(STACK_BYTES)
@@ -79,7 +79,10 @@ def main(arguments: list[str]) -> None:
 def _work(options: argparse.Namespace) -> None:
     try:
         with options.log.open("w", encoding="utf-8") as file:
-            outcome = build(options.onnx, options.plan, options.targets, Log(file))
+            log = Log(file)
+            outcome = (
+                build(options.onnx, options.plan, options.targets, log) if options.targets else parse(options.onnx, log)
+            )
             options.outcome.write_text(json.dumps(outcome), encoding="utf-8")
     except OSError as error:
         sys.stderr.write(f"{error}\n")
@@ -110,8 +113,21 @@ def build(onnx: Path, plan: Path, targets: list[str], log: Log) -> dict[str, Any
     return {"build_s": build_s, "peak_memory_mib": _peak_memory_mib(), "built": serialized is not None}
 
 
+def parse(onnx: Path, log: Log) -> dict[str, Any]:
+    """Parse the file alone and return what the parser refuses: none when it takes everything."""
+    network = trt.Builder(log).create_network(0)
+    parser = trt.OnnxParser(network, log)
+    parser.parse_from_file(str(onnx))
+    return {"refusals": [_parse_error(parser.get_error(i)) for i in range(parser.num_errors)]}
+
+
 def _parse_error(error: Any) -> dict[str, str]:
-    return {"node": error.node_name(), "operator": error.node_operator(), "reason": error.desc()}
+    return {
+        "index": error.node(),
+        "node": error.node_name(),
+        "operator": error.node_operator(),
+        "reason": error.desc(),
+    }
 
 
 def _tell(phase: str, step: int, steps: int) -> None:

@@ -68,11 +68,7 @@ network (float[1,2,4,4] left, float[1,2,4,4] right) => (float[1,4,4,4] y, float[
 
 def check(model: ir.Model, context: Context) -> Iterator[Finding]:
     """Yield one finding for each scale group that a Concat joins and that has several scales."""
-    return scale_groups.disagreeing(model, CODE, NAME, _belongs, _why)
-
-
-def _belongs(group: ScaleGroup) -> bool:
-    return "Concat" in scale_groups.operators(group)
+    return scale_groups.disagreeing(model, CODE, NAME, _why)
 
 
 def _why(group: ScaleGroup) -> str:

@@ -4,7 +4,7 @@
 
 Finds scale groups whose tensors are joined by max pooling, nearest Resize, Reshape, Flatten, Squeeze, Unsqueeze,
 Transpose, Slice, Split, zero Pad and the like, but by no Concat (that is TQ101), and whose scales are not all equal.
-One finding for a group.
+One finding for a group. Where the operator already reads what a DequantizeLinear wrote, it is TQ106.
 
 ## Why it matters
 
@@ -65,12 +65,7 @@ network (float[1,2,4,4] x) => (float[1,2,2,2] y, float[1,2,4,4] z)
 
 def check(model: ir.Model, context: Context) -> Iterator[Finding]:
     """Yield one finding for each scale group joined by other operators than Concat that has several scales."""
-    return scale_groups.disagreeing(model, CODE, NAME, _belongs, _why)
-
-
-def _belongs(group: ScaleGroup) -> bool:
-    joints = scale_groups.operators(group)
-    return bool(joints) and "Concat" not in joints
+    return scale_groups.disagreeing(model, CODE, NAME, _why)
 
 
 def _why(group: ScaleGroup) -> str:

@@ -2,8 +2,8 @@
 
 ## What it does
 
-Finds tensors that several quantizers read with different scales, and pairs that follow each other directly with
-different scales. Where a Concat or a passing operator joins them too, TQ101 or TQ102 reports the whole group instead.
+Finds tensors that several quantizers read with different scales. Where a Concat or a passing operator joins them too,
+TQ101 or TQ102 reports the whole group instead; where one of them quantizes a residual, TQ104.
 
 ## Why it matters
 
@@ -62,11 +62,7 @@ network (float[1,2,4,4] x) => (float[1,2,4,4] y, float[1,2,4,4] z)
 
 def check(model: ir.Model, context: Context) -> Iterator[Finding]:
     """Yield one finding for each tensor that is quantized with several scales by its consumers alone."""
-    return scale_groups.disagreeing(model, CODE, NAME, _belongs, _why)
-
-
-def _belongs(group: ScaleGroup) -> bool:
-    return not group.joined_by
+    return scale_groups.disagreeing(model, CODE, NAME, _why)
 
 
 def _why(group: ScaleGroup) -> str:

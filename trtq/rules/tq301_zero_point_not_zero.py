@@ -7,28 +7,39 @@ Finds Q/DQ whose constant zero point is not zero (in any channel). One finding f
 ## Why it matters
 
 TensorRT quantizes symmetrically: a zero point must be a constant of zeros. The parsers of TensorRT and TensorRT-RTX
-refuse anything else, so no engine is built.
+refuse anything else, so no engine is built. ONNX Runtime's and PT2E's defaults write such files.
 
 ## Fix
 
-Quantize again with symmetric int8 activations: `ActivationSymmetric: True` and `QuantType.QInt8` in onnxruntime,
-`is_symmetric` in PT2E. A range that lies on one side of zero loses up to one bit that way.
+The same range in symmetric int8: for 8-bit integers q with zero point z, the new scale is the old one times
+max((q_max - z) / 127, (z - q_min) / 128), which reaches as far as before on both sides of zero. Weights are stored
+again, exactly where the integers less their zero point fit into int8, else rounded to the nearest. Quantizer and
+DequantizeLinear change together, through max pools, Concats and the like between them.
+
+Where the range starts at zero, the quantizer also cuts off what is negative, and producers drop a Relu in front of it
+for that. Symmetric int8 would let negative values through, so the fix puts a Relu back, unless what writes the tensor
+is known never to be negative.
 
 ## Fix safety
 
-Needs review: the same range in symmetric int8 has other steps, and what that costs has to be measured.
+Numeric: steps get up to twice as wide (a range on one side of zero loses one bit), and a range that was cut on its
+narrow side is not cut there any more. To keep all 8 bits, quantize again with symmetric int8: `ActivationSymmetric:
+True` and `QuantType.QInt8` in onnxruntime, `is_symmetric` in PT2E. Integers that leave the network, or that another
+operator works on, cannot be changed.
 
-Sources: NvInfer.h, IQuantizeLayer, TensorRT 8.5 to 11.1; TensorRT developer guide, "Explicit quantization".
+Sources: NvInfer.h, IQuantizeLayer, TensorRT 8.5 to 11.1; TensorRT developer guide, "Explicit quantization";
+onnxruntime.quantization, QDQRemovableActivation. Tried: files of three producers build on TensorRT-RTX 1.7 after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import onnx_ir as ir
 
-from trtq.qdq import reading
+from trtq.rules import symmetric
 from trtq.rules.finding import EVERY_TARGET, Context, Finding, Rule
+from trtq.rules.regions import Parameters
 
 CODE, NAME = "TQ301", "zero-point-not-zero"
 
@@ -54,26 +65,22 @@ network (float[1,2,4,4] x) => (float[1,2,4,4] y)
 
 def check(model: ir.Model, context: Context) -> Iterator[Finding]:
     """Yield one finding for each tensor that is quantized with a zero point other than zero."""
-    reported: set[str] = set()
-    for node in model.graph:
-        if not (reading.is_quantize(node) or reading.is_dequantize(node)):
-            continue
-        zero_point, name = reading.zero_point(node), reading.name(reading.quantized_tensor(node))
-        if zero_point is None or name in reported or not zero_point.any():
-            continue
-        reported.add(name)
-        low, high = int(zero_point.min()), int(zero_point.max())
-        shown = f"zero point {low}" if low == high else f"zero points {low} to {high}"
-        yield Finding(
-            code=CODE,
-            name=NAME,
-            tensors=(name,),
-            removes=(),
-            message=f"tensor '{name}': {shown} ({zero_point.dtype}), and TensorRT refuses any but zero; quantize it"
-            " again with symmetric int8",
-            safety="needs review",
-            fixable=False,
-        )
+    return symmetric.findings(model, CODE, NAME, _wrong, _why)
 
 
-RULE = Rule(CODE, NAME, __doc__, BAD, GOOD, "needs review", EVERY_TARGET, check, None)
+def fix(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
+    """Give each finding's tensor the same range in symmetric int8, in place; return how many changed."""
+    return symmetric.convert(model, findings, _wrong)
+
+
+def _wrong(found: Parameters) -> bool:
+    return bool(found.zero_point.any())
+
+
+def _why(found: Parameters) -> str:
+    low, high = found.zero_point.min(), found.zero_point.max()
+    shown = f"zero point {low}" if low == high else f"zero points {low} to {high}"
+    return f"{shown} ({found.dtype}), and TensorRT refuses any but zero"
+
+
+RULE = Rule(CODE, NAME, __doc__, BAD, GOOD, "numeric", EVERY_TARGET, check, fix)

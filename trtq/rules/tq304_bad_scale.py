@@ -42,21 +42,27 @@ SHOWN_CHANNELS = 3
 GOOD = """
 <ir_version: 8, opset_import: ["" : 17]>
 network (float[1,2,4,4] x) => (float[1,2,4,4] y)
-<float[2] w_scale = {0.01, 1.0}, int8[2] zero = {0, 0}, float[2,2,1,1] w = {0.5, 0.25, 0.0, 0.0}>
+<float x_scale = {0.1}, int8 x_zero = {0}, float[2] w_scale = {0.01, 1.0}, int8[2] zero = {0, 0},
+ float[2,2,1,1] w = {0.5, 0.25, 0.0, 0.0}>
 {
+    x_q = QuantizeLinear (x, x_scale, x_zero)
+    x_dq = DequantizeLinear (x_q, x_scale, x_zero)
     w_q = QuantizeLinear <axis = 0> (w, w_scale, zero)
     w_dq = DequantizeLinear <axis = 0> (w_q, w_scale, zero)
-    y = Conv (x, w_dq)
+    y = Conv (x_dq, w_dq)
 }
 """
 BAD = """
 <ir_version: 8, opset_import: ["" : 17]>
 network (float[1,2,4,4] x) => (float[1,2,4,4] y)
-<float[2] w_scale = {0.01, 0.0}, int8[2] zero = {0, 0}, float[2,2,1,1] w = {0.5, 0.25, 0.0, 0.0}>
+<float x_scale = {0.1}, int8 x_zero = {0}, float[2] w_scale = {0.01, 0.0}, int8[2] zero = {0, 0},
+ float[2,2,1,1] w = {0.5, 0.25, 0.0, 0.0}>
 {
+    x_q = QuantizeLinear (x, x_scale, x_zero)
+    x_dq = DequantizeLinear (x_q, x_scale, x_zero)
     w_q = QuantizeLinear <axis = 0> (w, w_scale, zero)
     w_dq = DequantizeLinear <axis = 0> (w_q, w_scale, zero)
-    y = Conv (x, w_dq)
+    y = Conv (x_dq, w_dq)
 }
 """
 

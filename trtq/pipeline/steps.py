@@ -44,7 +44,7 @@ def lint(source: Path, target: Path, report: Path) -> dict[str, Any]:
     """Mend what the rules can mend and write what they found and what remains; raises `ModelError`, `OutputError`."""
     model = qdq.load(source)
     findings = rules.lint(model)
-    mended = rules.fix(model, findings)
+    mended = rules.mend(model)
     if mended:
         qdq.save(model, target)
     else:

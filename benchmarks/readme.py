@@ -1,4 +1,4 @@
-"""Write the README's result table from the recorded results.
+"""Write the README's result tables from the recorded results.
 
 python -m benchmarks.readme
 """
@@ -11,20 +11,39 @@ from benchmarks.recording import RESULTS, ROOT
 from trtq import files
 
 README = ROOT / "README.md"
-SOURCE = RESULTS / "yolov7-tiny-digits.json"
-START, END = "<!-- results: written by benchmarks/readme.py -->", "<!-- end of results -->"
+DEMO = RESULTS / "yolov7-tiny-digits.json"
+SCALE = RESULTS / "published_rules.json"
+END = "<!-- end of results -->"
 COLUMNS = ("fp32", "fp16", "naive", "ptq", "qat")
+PLACEMENTS = ("naive", "published", "trtq")
 
 
 def main() -> None:
-    files.write_text(README, with_table(README.read_text()))
+    files.write_text(README, with_tables(README.read_text()))
 
 
-def with_table(text: str) -> str:
-    """Return the README's text with its table as the recorded results have it."""
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    return f"{before}{START}\n{table(files.read_json(SOURCE)['modes'])}\n{END}{after}"
+def with_tables(text: str) -> str:
+    """Return the README's text with its tables as the recorded results have them."""
+    tables = {"demo": table(files.read_json(DEMO)["modes"]), "scale": scale_table(files.read_json(SCALE)["networks"])}
+    for name, lines in tables.items():
+        start = f"<!-- {name} results: written by benchmarks/readme.py -->"
+        before, _, rest = text.partition(start)
+        _, _, after = rest.partition(END)
+        text = f"{before}{start}\n{lines}\n{END}{after}"
+    return text
+
+
+def scale_table(networks: dict[str, Any]) -> str:
+    lines = ["| compiled | tensors written twice | float tensors written | traffic, MB |", "|---|---:|---:|---:|"]
+    for name, placements in networks.items():
+        figures = [placements[one] for one in PLACEMENTS]
+        columns = (
+            " → ".join(str(one["double_writes"]) for one in figures),
+            " → ".join(str(one["float_writes"]) for one in figures),
+            " → ".join(f"{one['traffic_bytes'] / 1e6:.1f}" for one in figures),
+        )
+        lines.append(f"| {name.replace('@', ' at ')} px | {' | '.join(columns)} |")
+    return "\n".join(lines)
 
 
 def table(modes: dict[str, Any]) -> str:

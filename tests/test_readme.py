@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.readme import with_table
+from benchmarks.readme import with_tables
 from tests.conftest import NAME, ROOT, check_trtq
 
 README = (ROOT / "README.md").read_text()
@@ -52,8 +52,8 @@ def test_every_command_is_of_a_kind_that_is_tested() -> None:
     assert {one[0] for one in COMMANDS if one} == {"trtq", "make", "pip"}
 
 
-def test_the_result_table_is_the_recorded_one() -> None:
-    assert with_table(README) == README
+def test_the_result_tables_are_the_recorded_ones() -> None:
+    assert with_tables(README) == README
 
 
 def test_links_and_pictures_exist() -> None:

@@ -183,7 +183,7 @@ def test_producers_files_are_valid_and_have_nothing_left_to_mend_after_mending()
         if onnxruntime is not None:
             onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
         assert not [finding for finding in rules.lint(model) if finding.fixable], file.stem
-    assert {name for name, count in mended.items() if not count} >= {"fork-float", "fork-modelopt-onnx-max-fp32"}
+    assert {name for name, count in mended.items() if not count} == {"fork-float"}
     assert {name for name, count in mended.items() if count} >= {"fork-ort-default", "fork-pt2e-x86"}
 
 

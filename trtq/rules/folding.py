@@ -52,8 +52,8 @@ def fold(model: ir.Model, one: Fold, taken: set[str]) -> None:
     bias = reading.constant(convolution.inputs[2]) if len(convolution.inputs) > 2 else None
     start = np.zeros_like(offsets) if bias is None else bias.astype(np.float64)
     dtype = _dtype(convolution)
-    name = editing.unused_name(f"{reading.name(convolution.outputs[0])}_folded_bias", taken)
-    folded = editing.add_initializer(model, name, (start * factors + offsets).astype(dtype))
+    name = f"{reading.name(convolution.outputs[0])}_bias"
+    folded = _constant(model, name, (start * factors + offsets).astype(dtype), taken)
     inputs = [convolution.inputs[0], _folded_weights(model, convolution, factors, taken), folded]
     old = normalization.outputs[0]
     new = ir.Value(name=old.name, shape=old.shape, type=old.type)
@@ -102,18 +102,18 @@ def _weights_obstacle(convolution: ir.Node, factors: Array) -> str:
 
 def _folded_weights(model: ir.Model, convolution: ir.Node, factors: Array, taken: set[str]) -> ir.Value:
     """Return the Conv's weights times each channel's factor, as new constants: others may share the old ones."""
-    weights = convolution.inputs[1]
+    weights, name = convolution.inputs[1], reading.name(convolution.outputs[0])
     dequantizer = readers.dequantizer_before(weights)
     if dequantizer is None:
         values = reading.constant(weights)
         assert values is not None
-        return _constant(model, weights, _times(values, factors), taken)
+        return _constant(model, f"{name}_weights", _times(values, factors), taken)
     quantizer = readers.quantizer_before(dequantizer)
     nodes = [dequantizer] if quantizer is None else [quantizer, dequantizer]
     stored = reading.constant(nodes[0].inputs[0])
     assert stored is not None
     by = np.sign(factors) if stored.dtype.kind == "i" else factors
-    current = _constant(model, nodes[0].inputs[0], _times(stored, by), taken)
+    current = _constant(model, f"{name}_weights", _times(stored, by), taken)
     for node in nodes:
         current = _scaled(model, convolution, node, current, factors, taken)
     return current
@@ -127,21 +127,21 @@ def _scaled(
     assert scale is not None
     scales = np.broadcast_to(scale.reshape(-1).astype(np.float64), factors.shape)
     scales = np.where(factors == 0, scales, scales * np.abs(factors)).astype(scale.dtype)
+    prefix, old = reading.name(convolution.outputs[0]), node.outputs[0]
     parameters = (
-        _constant(model, node.inputs[1], scales, taken),
-        _constant(model, node.inputs[2], np.zeros(scales.shape, np.int8), taken),
+        _constant(model, f"{prefix}_weights_scale", scales, taken),
+        _constant(model, f"{prefix}_weights_zero", np.zeros(scales.shape, np.int8), taken),
     )
-    old = node.outputs[0]
-    name = editing.unused_name(f"{reading.name(old)}_folded", taken)
+    kind = "quantized" if reading.is_quantize(node) else "dequantized"
+    name = editing.unused_name(f"{prefix}_weights_{kind}", taken)
     output = ir.Value(name=name, shape=old.shape, type=old.type)
     made = ir.node(node.op_type, [data, *parameters], attributes={"axis": 0}, outputs=[output], name=name)
     model.graph.insert_before(convolution, made)
     return output
 
 
-def _constant(model: ir.Model, like: ir.Value | None, array: Array, taken: set[str]) -> ir.Value:
-    name = editing.unused_name(f"{reading.name(reading.source(like))}_folded", taken)
-    return editing.add_initializer(model, name, array)
+def _constant(model: ir.Model, name: str, array: Array, taken: set[str]) -> ir.Value:
+    return editing.add_initializer(model, editing.unused_name(name, taken), array)
 
 
 def _times(values: Array, factors: Array) -> Array:

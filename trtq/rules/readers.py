@@ -13,6 +13,7 @@ ACTIVATIONS = frozenset(
     {"Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "Softplus",
      "Mish", "Gelu", "ThresholdedRelu"}
 )  # fmt: skip
+GATES = frozenset({"Sigmoid", "HardSigmoid", "Softplus", "Tanh"})
 GATE_LENGTH_LIMIT = 2  # the longest gate is Mish's: Softplus, Tanh
 
 
@@ -113,7 +114,7 @@ def _through_gate(gate: ir.Node, product: ir.Node) -> tuple[ir.Node, ...] | None
     """Return the pairs between a gate's operators and its Mul; None where that is not what they are."""
     pairs: list[ir.Node] = []
     for _ in range(GATE_LENGTH_LIMIT):
-        if gate.op_type not in ACTIVATIONS:
+        if gate.op_type not in GATES:
             return None
         found = behind(gate.outputs[0])
         if found is None or len(found.operators) != 1:

@@ -1,132 +1,185 @@
-"""TQ205 pair-before-pool-only: a max pool's input is quantized, its result is not, and a quantized layer reads that.
+"""TQ205 pair-before-pool-only: a max pool reads a pair, and the quantizer of its result stands further behind.
 
 ## What it does
 
-Finds MaxPools (also in a chain) that read what a DequantizeLinear wrote, and whose result goes in float, through
-operators that only pass values on, to a layer with quantized weights. One finding for each tensor that such layers
-read. Behind a Concat the other branches count too: that is TQ209.
+Finds MaxPools that read what a DequantizeLinear wrote and have no pair of their own behind them, although quantizers of
+the same scale stand behind a Concat, another pool or the like that reads their result. Pools that hang together, by a
+pair or in a chain, are one finding. A pool with a quantizer directly behind it is fine where nothing else reads its
+result, and so is one with none at all: then the pair in front serves the layer behind it.
 
 ## Why it matters
 
-A QuantizeLinear moves backward through a max pool, but a DequantizeLinear does not move forward through it: the pool
-runs in float, and so does the layer, although pairs stand in front of both. An SPPCSPC with pairs in front of its pools
-moves 24 % more bytes of activations in TensorRT-RTX 1.7 than with pairs behind them (15.4 against 12.4 MB).
+The quantizer behind moves backward through the pools and should meet the pair in front. With a DequantizeLinear in
+front of the pool and the quantizer not directly behind it, TensorRT-RTX 1.7 stops in between: the pool runs in float,
+with one kernel that dequantizes before it and one that quantizes again behind it. An SPPCSPC whose pools read a pair
+moves 24 % more bytes of activations than one whose pools read the tensor itself (15.4 against 12.4 MB).
 
 ## Fix
 
-A pair behind the pool, in front of the layer, with the scale of the one before it. It moves back to meet that one, and
-pool and layer run in int8.
+The pools read the tensor in front of the pair. The quantizers behind move back to it, and all of it runs in int8. Other
+readers of the pair keep it.
 
 ## Fix safety
 
-Lossless: a maximum of values on the steps of a scale lies on those steps.
+Lossless: a maximum of values on the steps of a scale lies on those steps, and is rounded to the same steps either way.
 
-Sources: TensorRT developer guide, "Explicit quantization" (quantizers of a max pool belong behind it); layer tables of
-TensorRT-RTX 1.7.1 with pairs in front of and behind the pools of SPPCSPC, and in front of a pool alone.
+Sources: TensorRT developer guide, "Explicit quantization" (a QuantizeLinear moves toward the input, max pooling is its
+proven case); layer tables of TensorRT-RTX 1.7.1 for single, parallel and chained pools with pairs in front, behind,
+on both sides and further behind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from trtq.qdq import editing, pairs, reading
-from trtq.qdq.groups import is_member, joint_of, wanted_int8
+from trtq.qdq import pairs, reading
+from trtq.qdq.groups import is_member, joint_of
 from trtq.rules import readers
 from trtq.rules.finding import EVERY_TARGET, Context, Finding, Rule
-from trtq.rules.origins import origins
+from trtq.rules.scale_groups import listed
 
 CODE, NAME = "TQ205", "pair-before-pool-only"
 POOLS = ("MaxPool", "GlobalMaxPool")
 
 GOOD = """
 <ir_version: 8, opset_import: ["" : 17]>
-network (float[1,2,4,4] x) => (float[1,2,2,2] y)
+network (float[1,2,4,4] x) => (float[1,2,4,4] y)
 <float x_scale = {0.1}, float w_scale = {0.01}, int8 zero = {0}, int8[2,2,1,1] w_q = {1, 2, 3, 4}>
 {
-    pooled = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)
-    pooled_q = QuantizeLinear (pooled, x_scale, zero)
-    pooled_dq = DequantizeLinear (pooled_q, x_scale, zero)
+    first = MaxPool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x)
+    second = MaxPool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (first)
+    second_q = QuantizeLinear (second, x_scale, zero)
+    second_dq = DequantizeLinear (second_q, x_scale, zero)
     w = DequantizeLinear (w_q, w_scale, zero)
-    y = Conv (pooled_dq, w)
+    y = Conv (second_dq, w)
 }
 """
-BAD = """
-<ir_version: 8, opset_import: ["" : 17]>
-network (float[1,2,4,4] x) => (float[1,2,2,2] y)
-<float x_scale = {0.1}, float w_scale = {0.01}, int8 zero = {0}, int8[2,2,1,1] w_q = {1, 2, 3, 4}>
-{
-    x_q = QuantizeLinear (x, x_scale, zero)
+BAD = GOOD.replace(
+    """    first = MaxPool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x)
+""",
+    """    x_q = QuantizeLinear (x, x_scale, zero)
     x_dq = DequantizeLinear (x_q, x_scale, zero)
-    pooled = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x_dq)
-    w = DequantizeLinear (w_q, w_scale, zero)
-    y = Conv (pooled, w)
-}
-"""
+    first = MaxPool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x_dq)
+""",
+)
+
+
+@dataclass
+class Pools:
+    """Max pools that hang together by pairs, and the quantizers of those pairs, which they read."""
+
+    pools: dict[ir.Node, ir.Node] = field(default_factory=dict)
+
+    @property
+    def quantizers(self) -> tuple[ir.Node, ...]:
+        """The quantizers, each once."""
+        return tuple(dict.fromkeys(self.pools.values()))
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The tensors that they quantize."""
+        return tuple(dict.fromkeys(reading.name(one.inputs[0]) for one in self.quantizers))
 
 
 def check(model: ir.Model, context: Context) -> Iterator[Finding]:
-    """Yield one finding for each float tensor behind a dequantized max pool that quantized layers read."""
-    for tensor, (quantizer, _) in _found(model).items():
-        name = reading.name(tensor)
+    """Yield one finding for such pools that hang together."""
+    for one in _found(model):
+        results = [reading.name(pool.outputs[0]) for pool in one.pools]
+        plural = "s" if len(one.tensors) > 1 else ""
         yield Finding(
             code=CODE,
             name=NAME,
-            tensors=(name,),
-            removes=(reading.name(quantizer.outputs[0]),),
-            message=f"tensor '{name}': read in float by a quantized layer, although it comes through a max pool from"
-            f" '{reading.name(quantizer.inputs[0])}', which is quantized; the fix adds a pair with the same scale"
-            f" ({reading.scalar_scale(quantizer):.4g}) behind the pool",
+            tensors=one.tensors,
+            removes=tuple(reading.name(quantizer.outputs[0]) for quantizer in one.quantizers),
+            message=f"tensor{plural} {listed(one.tensors)}: quantized in front of max pools"
+            f" ({listed(results)}) whose results are quantized further behind, so that pools run in float; the fix lets"
+            " them read the tensor itself",
             safety="lossless",
             fixable=True,
         )
 
 
 def fix(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
-    """Put pairs between the findings' tensors and the quantized layers, in place; return for how many tensors."""
-    wanted = {name for finding in findings for name in finding.tensors}
-    found = {tensor: one for tensor, one in _found(model).items() if reading.name(tensor) in wanted}
-    taken = editing.names(model) if found else set()
-    for tensor, (quantizer, layers) in found.items():
-        prefix = f"{reading.name(tensor)}_pooled"
-        parameters = pairs.parameters_of(model, quantizer, prefix, taken)
-        for layer in layers:
-            pairs.insert(model, layer, tensor, parameters, taken, prefix=prefix)
+    """Let the findings' pools read the tensors in front of the pairs, in place; return how many findings."""
+    wanted = {finding.removes for finding in findings}
+    found = [one for one in _found(model) if tuple(reading.name(q.outputs[0]) for q in one.quantizers) in wanted]
+    for one in found:
+        for pool, quantizer in one.pools.items():
+            dequantizer = readers.dequantizer_before(pool.inputs[0])
+            pool.replace_input_with(0, quantizer.inputs[0])
+            if dequantizer is not None:
+                pairs.drop(model, dequantizer)
     return len(found)
 
 
-def _found(model: ir.Model) -> dict[ir.Value, tuple[ir.Node, list[ir.Node]]]:
-    """Return float tensors behind dequantized pools, with the quantizer in front and the quantized layers behind."""
-    carried: dict[int, ir.Node] = {}  # the quantizer from which tensors come through a pool at least
-    wanted: set[int] | None = None
-    known = origins(model)
-    found: dict[ir.Value, tuple[ir.Node, list[ir.Node]]] = {}
-    for node in model.graph:
-        data = node.inputs[0] if node.inputs else None
-        if node.op_type in reading.WEIGHTED:
-            if data is not None and id(data) in carried and id(node.inputs[1]) in known:
-                found.setdefault(data, (carried[id(data)], []))[1].append(node)
-            continue
-        joint = joint_of(node)
-        if joint is None or joint.all_inputs:
-            continue
-        quantizer = carried.get(id(data))
-        if quantizer is None and node.op_type in POOLS:
-            quantizer = _same_scale(readers.dequantizer_before(data))
-        if quantizer is None:
-            continue
-        wanted = wanted_int8(model) if wanted is None else wanted
-        carried.update((id(value), quantizer) for value in node.outputs if id(value) not in wanted)
-    return found
+def _found(model: ir.Model) -> list[Pools]:
+    """Return such pools in graph order.
+
+    A pool whose pair another one stops reading has no longer a quantizer alone behind it, so it goes along.
+    """
+    quantizers = {node: own for node in model.graph if (own := _quantizer(node)) is not None}
+    if not quantizers:
+        return []
+    behind = _scales_behind(model)
+    fitting = {node for node, own in quantizers.items() if behind[id(node.outputs[0])] == reading.scalar_scale(own)}
+    reached = [node for node in fitting if not all(map(reading.is_quantize, node.outputs[0].consumers()))]
+    broken = set(reached)
+    while reached:
+        before = _pool_before(quantizers[reached.pop()])
+        if before in fitting and before not in broken:
+            broken.add(before)
+            reached.append(before)
+    found: dict[ir.Node, Pools] = {}
+    for node, own in quantizers.items():
+        if node in broken:
+            before = _pool_before(own)
+            key = before if before in broken else own
+            found[node] = found[own] = found.get(key) or found.get(own) or Pools()
+            found[node].pools[node] = own
+    return list({id(one): one for one in found.values()}.values())
 
 
-def _same_scale(dequantizer: ir.Node | None) -> ir.Node | None:
-    """Return the quantizer in front of a DequantizeLinear where both have one usable scale."""
+def _pool_before(quantizer: ir.Node) -> ir.Node | None:
+    """Return the node that writes what `quantizer` reads."""
+    return None if quantizer.inputs[0] is None else quantizer.inputs[0].producer()
+
+
+def _quantizer(pool: ir.Node) -> ir.Node | None:
+    """Return the quantizer of the pair that a max pool reads, where both of the pair have one usable scale."""
+    if pool.op_type not in POOLS:
+        return None
+    dequantizer = readers.dequantizer_before(pool.inputs[0])
     quantizer = None if dequantizer is None else readers.quantizer_before(dequantizer)
-    if dequantizer is None or quantizer is None or not is_member(quantizer):
+    if dequantizer is None or quantizer is None or not is_member(quantizer) or len(pool.outputs) > 1:
         return None
     return quantizer if reading.scalar_scale(quantizer) == reading.scalar_scale(dequantizer) else None
+
+
+def _scales_behind(model: ir.Model) -> dict[int, float | None]:
+    """Return, by a tensor's id, the scale of the quantizers through which all that reads it does; linear.
+
+    None where they have several scales, or where something reads the tensor in float or hands it out.
+    """
+    known: dict[int, float | None] = {}
+    for node in reversed(model.graph):
+        for value in node.outputs:
+            scales = {_scale_behind(reader, value, known) for reader in value.consumers()}
+            alone = len(scales) == 1 and not value.is_graph_output()
+            known[id(value)] = scales.pop() if alone else None
+    return known
+
+
+def _scale_behind(reader: ir.Node, value: ir.Value, known: dict[int, float | None]) -> float | None:
+    if is_member(reader):
+        return reading.scalar_scale(reader)
+    joint = joint_of(reader)
+    if joint is None or (not joint.all_inputs and reader.inputs[0] is not value):
+        return None
+    scales = {known.get(id(output)) for output in reader.outputs if output.uses() or output.is_graph_output()}
+    return scales.pop() if len(scales) == 1 else None
 
 
 RULE = Rule(CODE, NAME, __doc__, BAD, GOOD, "lossless", EVERY_TARGET, check, fix)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy.typing as npt
 
-from trtq.config import did_you_mean
+from trtq.config import Mode, did_you_mean
 from trtq.errors import ConfigError
 from trtq.layers.graph import LayerGraph
 
@@ -27,11 +27,43 @@ RUNNERS: dict[str, str] = {
 
 
 @dataclass(frozen=True)
+class ShapeRange:
+    """The smallest, usual and largest shape of one dynamic input in one optimization profile."""
+
+    input: str
+    smallest: tuple[int, ...]
+    usual: tuple[int, ...]
+    largest: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How to build; None leaves the vendor's default. `profiles` are needed for dynamic shapes alone."""
+
+    profiles: tuple[tuple[ShapeRange, ...], ...] = ()
+    workspace_mib: int | None = None
+    level: int | None = None
+    timing_cache: Path | None = None
+    dla_core: int | None = None
+    strongly_typed: bool = False
+    timeout_s: float = 3600.0
+    memory_limit_mib: int | None = None
+
+
+@dataclass(frozen=True)
 class BuildSpec:
-    """What to build: an ONNX file and the compute capabilities ("sm86") that the engine must run on."""
+    """What to build: an ONNX file, what it is quantized for, and the compute capabilities that the engine must run on.
+
+    mode: "qat" and "ptq" with Q/DQ in the file are explicit quantization; "ptq" of a float file is implicit, which needs
+    a calibration cache (TensorRT's own text) or batches (a folder of .npy files, one batch each, in order of name).
+    """
 
     onnx: Path
     targets: tuple[str, ...] = ("sm86",)
+    mode: Mode = "fp32"
+    options: BuildOptions = BuildOptions()
+    calibration_cache: Path | None = None
+    calibration_batches: Path | None = None
 
 
 @dataclass(frozen=True)

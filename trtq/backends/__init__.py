@@ -54,7 +54,7 @@ class BuildOptions:
 class BuildSpec:
     """What to build: an ONNX file, what it is quantized for, and the compute capabilities that the engine must run on.
 
-    mode: "qat" and "ptq" with Q/DQ in the file are explicit quantization; "ptq" of a float file is implicit, which needs
+    mode: "qat" and "ptq" with Q/DQ in the file are explicit quantization; "ptq" of a float file is implicit and needs
     a calibration cache (TensorRT's own text) or batches (a folder of .npy files, one batch each, in order of name).
     """
 

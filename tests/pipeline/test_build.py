@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import NAME, check_trtq, run_trtq, sentences, write_recipe
 from trtq.config import load_recipe
 from trtq.layers.graph import load_layers
-from trtq.pipeline import result_rows
+from trtq.pipeline.result import result_rows
 
 ARTEFACTS = ("model.onnx", "engine.rtx.plan", "engine.ort.onnx", "layers.json", "accuracy.json")
 

@@ -154,3 +154,17 @@ def test_the_parser_tells_what_it_refuses_and_why(tmp_path: Path) -> None:
 def test_without_a_parser_nothing_is_refused() -> None:
     model = graph("network (float[1,4] x) => (float[1,4] y) { y = Hardmax (x) }")
     assert found(model, "TQ402") == [] and operators(model) == ["Hardmax"]
+
+
+def test_the_parser_is_asked_only_where_it_may_know_more() -> None:
+    model = graph("network (float[1] x) => (float[1] y) { y = Relu (x) }")
+    asked: list[str] = []
+
+    def refusals(_: ir.Model) -> list[tuple[str, str]]:
+        asked.append("asked")
+        return [("y", "no")]
+
+    assert found(model, "TQ402", Context(refusals=refusals)) == [] and not asked
+    assert len(found(model, "TQ402", Context(target="rtx", refusals=refusals))) == 1
+    model.graph[0].domain = "my.domain"
+    assert len(found(model, "TQ402", Context(refusals=refusals))) == 1

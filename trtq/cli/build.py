@@ -12,7 +12,7 @@ from trtq.cli.progress import progress_bars, say
 
 if TYPE_CHECKING:
     from trtq.config import Recipe
-    from trtq.pipeline import Step
+    from trtq.pipeline.build import Step
 
 
 def build(
@@ -48,7 +48,8 @@ def build(
 def _build_recipe(recipe: Recipe, mode: str, json: bool, allow_pickle: bool) -> None:
     from dataclasses import asdict
 
-    from trtq.pipeline import build_recipe, explicit_ptq_note, parse_modes, result_rows, write_report
+    from trtq.pipeline.build import build_recipe, explicit_ptq_note, parse_modes
+    from trtq.pipeline.result import result_rows, write_report
 
     modes = parse_modes(mode)
     note = explicit_ptq_note(recipe, modes)
@@ -78,7 +79,7 @@ def _say_step(step: Step) -> None:
 
 
 def _build_onnx(model: Path, output: Path | None, backend: str, targets: tuple[str, ...], json: bool) -> None:
-    from trtq.pipeline import build_onnx
+    from trtq.pipeline.build import build_onnx
 
     folder = output or model.with_suffix("")
     facts = build_onnx(model, folder, backend, targets)

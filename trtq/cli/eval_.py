@@ -18,7 +18,7 @@ def evaluate(
 ) -> None:
     """Measure the accuracy of an ONNX file on a recipe's validation images, with ONNX Runtime on the CPU."""
     from trtq.config import load_recipe
-    from trtq.pipeline import accuracy
+    from trtq.pipeline.steps import accuracy
 
     loaded = load_recipe(recipe)
     with progress_bars() as bars:

@@ -19,7 +19,7 @@ def report(
 ) -> None:
     """Write the report of what a recipe has built: accuracy, engines, where they differ and why."""
     from trtq.config import load_recipe
-    from trtq.pipeline import write_report
+    from trtq.pipeline.result import write_report
 
     path, notes = write_report(load_recipe(recipe), output)
     for note in notes:

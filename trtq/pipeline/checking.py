@@ -14,6 +14,8 @@ from trtq import backends, files, ptq, qdq, rules
 from trtq.config import did_you_mean
 from trtq.data.images import load_images
 from trtq.errors import ConfigError
+from trtq.qdq.model import copy_weights
+from trtq.qdq.remembering import without_collection
 from trtq.rules import Context, Finding
 from trtq.rules.finding import EVERY_TARGET
 
@@ -48,17 +50,18 @@ def lint_file(
     if target_file is not None and target_file.resolve() == source.resolve():
         raise ConfigError(f"{target_file}: is the input itself; choose another output")
     context = make_context(target, calibration)
-    model = qdq.load(source)
-    findings = rules.lint(model, context=context, select=select, ignore=ignore)
-    if target_file is None:
-        return Linted(findings, 0, findings)
-    mended = rules.mend(model, context=context, select=select, ignore=ignore)
-    if mended:
+    with without_collection():
+        model = qdq.load(source)
+        findings = rules.lint(model, context=context, select=select, ignore=ignore)
+        if target_file is None:
+            return Linted(findings, 0, findings)
+        mended = rules.mend(model, context=context, select=select, ignore=ignore)
+        if not mended:
+            copy_weights(model, target_file.resolve().parent)
+            files.write_bytes(target_file, source.read_bytes())
+            return Linted(findings, 0, findings)
         qdq.save(model, target_file)
-    else:
-        files.write_bytes(target_file, source.read_bytes())
-    remaining = rules.lint(model, context=context, select=select, ignore=ignore) if mended else findings
-    return Linted(findings, mended, remaining)
+        return Linted(findings, mended, rules.lint(model, context=context, select=select, ignore=ignore))
 
 
 def make_context(target: str | None, calibration: Path | None) -> Context:
@@ -72,8 +75,7 @@ def make_context(target: str | None, calibration: Path | None) -> Context:
         # Check and fix ask for the same tensors: one pass over the images is enough for both.
         unknown = [name for name in tensors if name not in known]
         if unknown:
-            shape = tuple(dim if isinstance(dim, int) else -1 for dim in model.graph.inputs[0].shape or ())
-            known.update(ptq.max_of(model, unknown, load_images(calibration, shape)))
+            known.update(ptq.max_of(model, unknown, load_images(calibration, ptq.input_shape(model))))
         return {name: known[name] for name in tensors}
 
     asks = version in (None, PARSER) and find_spec(PARSER_PACKAGE) is not None

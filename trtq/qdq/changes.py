@@ -30,9 +30,12 @@ class Edit:
         return asdict(self)
 
 
-def apply(model: ir.Model, chosen: Sequence[tuple[ScaleGroup, float]]) -> tuple[Edit, ...]:
+def apply(
+    model: ir.Model, chosen: Sequence[tuple[ScaleGroup, float]], suffix: str = "scale_unified"
+) -> tuple[Edit, ...]:
     """Give the quantizers of each group and their DequantizeLinears the group's new scale, in place.
 
+    suffix: what the new constants are called after the tensor's name.
     Raises `ModelError`, before anything is changed, for a DequantizeLinear whose scale is not its quantizer's.
     """
     with unchanged():
@@ -43,14 +46,17 @@ def apply(model: ir.Model, chosen: Sequence[tuple[ScaleGroup, float]]) -> tuple[
     )
     shared: dict[tuple[int, np.dtype[Any]], ir.Value] = {}
     taken = editing.names(model) if changes else set()
+    replaced: dict[ir.Value | None, None] = {}
     for node, old, index in changes:
         place = (index, old.dtype)
         if place not in shared:
-            name = editing.unused_name(f"{reading.name(node.inputs[0])}_scale_unified", taken)
+            name = editing.unused_name(f"{reading.name(node.inputs[0])}_{suffix}", taken)
             shared[place] = editing.add_initializer(model, name, np.asarray(chosen[index][1], old.dtype))
-        replaced = node.inputs[1]
+        replaced[node.inputs[1]] = None
         node.replace_input_with(1, shared[place])
-        editing.drop_unused(model, replaced)
+    # At the end, once each: looking whether a scale that thousands share is still read takes as long as its readers.
+    for value in replaced:
+        editing.drop_unused(model, value)
     return edits
 
 

@@ -164,7 +164,7 @@ def groups(model: ir.Model) -> tuple[ScaleGroup, ...]:
     classes = classes_of(model)
     members: dict[int, list[Member]] = {}
     quantized: set[int] = set()
-    for node in model.graph:
+    for node in reading.nodes(model):
         if is_member(node):
             tensor, own, scale = node.inputs[0], reading.scalar_scale(node), reading.scale(node)
             assert own is not None and scale is not None
@@ -264,7 +264,7 @@ def classes_of(model: ir.Model) -> Classes:
     """Return the classes of tensors whose scales TensorRT would have to equalise."""
     classes = Classes()
     wanted = wanted_int8(model)
-    for node in model.graph:
+    for node in reading.nodes(model):
         if (reading.is_quantize(node) or reading.is_dequantize(node)) and reading.is_activation(node):
             classes.convert(node.inputs[0], node.outputs[0])
             continue
@@ -288,7 +288,7 @@ def _tied(node: ir.Node, joint: Joint) -> Iterator[ir.Value]:
 def wanted_int8(model: ir.Model) -> set[int]:
     """Return ids of tensors that a quantizer reads, directly or through operators that its Q can cross backward."""
     wanted: set[int] = set()
-    for node in reversed(model.graph):
+    for node in reversed(reading.nodes(model)):
         crossed = joint_of(node)
         int8 = reading.is_quantize(node) or reading.is_dequantize(node)
         if int8:

@@ -19,7 +19,7 @@ from trtq.qdq.changes import Edit
 from trtq.qdq.groups import Member, ScaleGroup, groups
 from trtq.qdq.measure import Measured, OutputChange, measure
 from trtq.qdq.policy import Policy
-from trtq.qdq.remembering import unchanged
+from trtq.qdq.remembering import unchanged, without_collection
 from trtq.qdq.statistics import Observe, Statistics
 
 Progress = Callable[[int, int], None]
@@ -159,14 +159,15 @@ def unify_file(
     """
     if target.resolve() == source.resolve() and not overwrite:
         raise ConfigError(f"{target}: is the input itself; choose another output or ask for --overwrite")
-    model = onnx_file.load(source)
-    report = unify(model, choice, progress=progress)
-    if report.edits:
-        onnx_file.save(model, target)
-    elif target.resolve() != source.resolve():
-        onnx_file.copy_weights(model, target.resolve().parent)
-        files.write_bytes(target, source.read_bytes())
-    return report
+    with without_collection():
+        model = onnx_file.load(source)
+        report = unify(model, choice, progress=progress)
+        if report.edits:
+            onnx_file.save(model, target)
+        elif target.resolve() != source.resolve():
+            onnx_file.copy_weights(model, target.resolve().parent)
+            files.write_bytes(target, source.read_bytes())
+        return report
 
 
 def _with_scales(model: ir.Model, found: Sequence[ScaleGroup], choice: Choice) -> tuple[UnifiedGroup, ...]:

@@ -36,7 +36,7 @@ def find(model: ir.Model) -> tuple[Break, ...]:
 
 
 def _found(model: ir.Model) -> Iterator[Break]:
-    for node in model.graph:
+    for node in reading.nodes(model):
         if node.op_type not in KERNELS or node.domain not in ("", "ai.onnx"):
             continue
         value = node.outputs[0]

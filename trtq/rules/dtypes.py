@@ -15,7 +15,7 @@ def float_types(model: ir.Model) -> dict[int, ir.DataType]:
     An operator without a row of its own writes the type of the first float that it reads, as ONNX's float operators do.
     """
     known: dict[int, ir.DataType] = {}
-    for node in model.graph:
+    for node in reading.nodes(model):
         dtype = _written(node, known)
         for value in node.outputs:
             stated = value.dtype or dtype

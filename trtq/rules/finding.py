@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import onnx_ir as ir
@@ -50,7 +50,7 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         """Return the `--json` form."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {**vars(self), "tensors": list(self.tensors), "removes": list(self.removes)}
 
 
 @dataclass(frozen=True)

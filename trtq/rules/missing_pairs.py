@@ -123,11 +123,11 @@ class _Known:
         self.widest: dict[int, ir.Node] = {}
         self.covered: set[int] = set()
         self.found: dict[int, ir.Node | None] = {}
-        for node in model.graph:
+        for node in reading.nodes(model):
             if is_member(node):
                 key = self.classes.find(node.inputs[0])
                 self.widest[key] = max(self.widest.get(key, node), node, key=_scale)
-        for node in reversed(model.graph):
+        for node in reversed(reading.nodes(model)):
             self._look_after(node.outputs)
         self._look_after(model.graph.inputs)
 

@@ -19,7 +19,7 @@ def origins(model: ir.Model) -> dict[int, ir.Node]:
     """
     mended = {id(one.result) for one in breaks.find(model)}
     found: dict[int, ir.Node] = {}
-    for node in model.graph:
+    for node in reading.nodes(model):
         if reading.is_dequantize(node):
             found[id(node.outputs[0])] = node
             continue

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from trtq.qdq import reading
 from trtq.qdq.groups import joint_of
+from trtq.qdq.remembering import remembered
 
 ACTIVATIONS = ("Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "HardSwish", "Sigmoid", "Tanh", "Dropout", "Identity")
 AVERAGE_POOLS = ("AveragePool", "GlobalAveragePool")
@@ -41,17 +42,17 @@ class Outlook:
         self._int8: set[int] = set()
         self._freed: dict[int, tuple[str, ...]] = {}
         self._float_residuals: set[int] = set()
-        for order, node in enumerate(model.graph):
+        for order, node in enumerate(reading.nodes(model)):
             self._order[node] = order
             found = _sum(node)
             if found is not None:
                 self.sums[node] = found
                 if not dequantized(found.residual):
                     self._float_residuals.add(id(found.residual))
-        for node in reversed(model.graph):
+        for node in reversed(reading.nodes(model)):
             for output in node.outputs:
                 self._look_after(output)
-        for node in model.graph:
+        for node in reading.nodes(model):
             self._look_before(node)
 
     def wants(self, value: ir.Value) -> bool:
@@ -191,6 +192,12 @@ class Outlook:
         own = reading.scalar_scale(quantize)
         equal = (one for one in tensor.consumers() if reading.is_quantize(one) and reading.scalar_scale(one) == own)
         yield reading.name(min(equal, key=self._order.__getitem__).outputs[0])
+
+
+@remembered
+def outlook_of(model: ir.Model) -> Outlook:
+    """Return the outlook of a graph; several rules ask for the same."""
+    return Outlook(model)
 
 
 def data_of(node: ir.Node) -> list[ir.Value]:

@@ -100,7 +100,7 @@ def regions(model: ir.Model) -> tuple[Region, ...]:
     classes = Classes()
     integers: set[int] = set()
     found: dict[int, Region] = {}
-    for node in model.graph:
+    for node in reading.nodes(model):
         if reading.is_quantize(node):
             integers.add(id(node.outputs[0]))
         elif reading.is_dequantize(node):
@@ -110,7 +110,7 @@ def regions(model: ir.Model) -> tuple[Region, ...]:
             for value in (*read, *node.outputs):
                 classes.union(node.outputs[0], value)
             integers.update(id(one) for one in node.outputs)
-    for node in model.graph:
+    for node in reading.nodes(model):
         _place(node, classes, integers, found)
     for value in (*model.graph.inputs, *model.graph.outputs):
         region = found.get(classes.find(value)) if id(value) in integers else None
@@ -120,6 +120,12 @@ def regions(model: ir.Model) -> tuple[Region, ...]:
     for region in result:
         region.obstacle = region.obstacle or _disagreement(region)
     return result
+
+
+@remembered
+def pairs(model: ir.Model) -> tuple[ir.Node, ...]:
+    """Return the QuantizeLinear and DequantizeLinear nodes in graph order."""
+    return tuple(filter(is_pair, reading.nodes(model)))
 
 
 def is_pair(node: ir.Node) -> bool:

@@ -123,7 +123,7 @@ def _facts(model: ir.Model) -> _Facts:
     copied: dict[str, int] = {}
     requantizing: set[str] = set()
     residual: set[str] = set()
-    for node in model.graph:
+    for node in reading.nodes(model):
         first = id(node.inputs[0]) if node.inputs else 0
         joint = joint_of(node)
         if is_member(node):

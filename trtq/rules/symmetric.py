@@ -22,7 +22,7 @@ from trtq.rules.regions import (
     by_tensor,
     codes,
     fits,
-    is_pair,
+    pairs,
     parameters,
     regions,
 )
@@ -73,7 +73,7 @@ def convert(model: ir.Model, wanted: Sequence[Finding], wrong: Callable[[Paramet
 def nonnegative(model: ir.Model) -> set[int]:
     """Return ids of the tensors that are known never to be negative; linear in the graph's size."""
     known: set[int] = set()
-    for node in model.graph:
+    for node in reading.nodes(model):
         passes = joint_of(node) is not None or reading.is_quantize(node) or reading.is_dequantize(node)
         joint = joint_of(node)
         read = node.inputs if node.op_type in MONOTONIC or (joint and joint.all_inputs) else node.inputs[:1]
@@ -91,7 +91,7 @@ def nonnegative(model: ir.Model) -> set[int]:
 
 def _wrong(model: ir.Model, wrong: Callable[[Parameters], bool]) -> Iterator[Region]:
     """Yield the regions that quantize in a `wrong` way; int32 is not quantization but a bias, which TQ310 reports."""
-    if not any(_is_wrong(parameters(node), wrong) for node in model.graph if is_pair(node)):
+    if not any(_is_wrong(parameters(node), wrong) for node in pairs(model)):
         return
     for region in regions(model):
         if any(_is_wrong(parameters(node), wrong) for node in region.nodes):

@@ -98,15 +98,18 @@ def fix(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
     found = [one for one in _found(model) if one.rounded]
     found = [one for one in found if reading.name(reading.quantized_tensor(one.quantizer)) in wanted]
     taken = editing.names(model) if found else set()
+    replaced: dict[ir.Value | None, None] = {}
     for one in found:
         own = reading.scale(one.quantizer)
         assert own is not None
         for node in one.dequantizers:
-            replaced = node.inputs[1]
-            dtype = own.dtype if replaced is None or replaced.dtype is None else replaced.dtype.numpy()
+            old = node.inputs[1]
+            replaced[old] = None
+            dtype = own.dtype if old is None or old.dtype is None else old.dtype.numpy()
             name = editing.unused_name(f"{reading.name(node.outputs[0])}_scale", taken)
             node.replace_input_with(1, editing.add_initializer(model, name, own.astype(dtype)))
-            editing.drop_unused(model, replaced)
+    for value in replaced:
+        editing.drop_unused(model, value)
     return len(found)
 
 
@@ -114,7 +117,7 @@ def _found(model: ir.Model) -> list[Unequal]:
     """Return the pairs with two scales in graph order; linear in the graph's size."""
     origin: dict[int, ir.Node] = {}
     found: dict[ir.Node, dict[ir.Node, float]] = {}
-    for node in model.graph:
+    for node in reading.nodes(model):
         if reading.is_quantize(node):
             origin[id(node.outputs[0])] = node
             continue

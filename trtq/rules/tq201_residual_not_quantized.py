@@ -39,7 +39,7 @@ from trtq.qdq import reading
 from trtq.rules import missing_pairs
 from trtq.rules.finding import EVERY_TARGET, Context, Finding, Rule
 from trtq.rules.missing_pairs import Place
-from trtq.rules.outlook import Outlook, Sum, dequantized
+from trtq.rules.outlook import Outlook, Sum, dequantized, outlook_of
 
 CODE, NAME = "TQ201", "residual-not-quantized"
 
@@ -83,7 +83,7 @@ network (float[1,2,4,4] x) => (float[1,2,4,4] y)
 
 def check(model: ir.Model, context: Context) -> Iterator[Finding]:
     """Yield one finding for each float residual input of a quantized Conv+Add."""
-    outlook = Outlook(model)
+    outlook = outlook_of(model)
     found = list(_float(outlook))
     ranges = missing_pairs.ranges_of(model, [one.residual for one in found], context)
     for one in found:
@@ -103,7 +103,7 @@ def check(model: ir.Model, context: Context) -> Iterator[Finding]:
 def fix(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
     """Put a Q/DQ pair on each finding's residual, in place; return how many pairs."""
     wanted = {name for finding in findings for name in finding.tensors}
-    found = (one for one in _float(Outlook(model)) if reading.name(one.residual) in wanted)
+    found = (one for one in _float(outlook_of(model)) if reading.name(one.residual) in wanted)
     return missing_pairs.mend(model, [Place(one.add, one.residual) for one in found], context, "residual")
 
 

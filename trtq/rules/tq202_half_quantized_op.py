@@ -133,7 +133,7 @@ def _found(model: ir.Model) -> list[Half]:
     """Return the float halves in graph order."""
     found: dict[int, Half] = {}
     known = origins(model)
-    for node in model.graph:
+    for node in reading.nodes(model):
         if node.op_type not in reading.WEIGHTED or node.domain not in ("", "ai.onnx") or len(node.inputs) < 2:
             continue
         before = [known.get(id(value)) for value in node.inputs[:2]]

@@ -99,7 +99,7 @@ def fix(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
 
 
 def _found(model: ir.Model) -> Iterator[Fold]:
-    for node in model.graph:
+    for node in reading.nodes(model):
         if node.op_type != "BatchNormalization":
             continue
         source = reading.source(node.inputs[0])

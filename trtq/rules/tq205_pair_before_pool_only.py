@@ -120,7 +120,7 @@ def _found(model: ir.Model) -> list[Pools]:
 
     A pool whose pair another one stops reading has no longer a quantizer alone behind it, so it goes along.
     """
-    quantizers = {node: own for node in model.graph if (own := _quantizer(node)) is not None}
+    quantizers = {node: own for node in reading.nodes(model) if (own := _quantizer(node)) is not None}
     if not quantizers:
         return []
     behind = _scales_behind(model)
@@ -164,7 +164,7 @@ def _scales_behind(model: ir.Model) -> dict[int, float | None]:
     None where they have several scales, or where something reads the tensor in float or hands it out.
     """
     known: dict[int, float | None] = {}
-    for node in reversed(model.graph):
+    for node in reversed(reading.nodes(model)):
         for value in node.outputs:
             scales = {_scale_behind(reader, value, known) for reader in value.consumers()}
             alone = len(scales) == 1 and not value.is_graph_output()

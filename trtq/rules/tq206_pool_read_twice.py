@@ -39,7 +39,7 @@ import onnx_ir as ir
 from trtq.qdq import editing, pairs, reading
 from trtq.qdq.groups import Joint, classes_of, is_member, joint_of
 from trtq.rules.finding import EVERY_TARGET, Context, Finding, Rule
-from trtq.rules.outlook import Outlook
+from trtq.rules.outlook import outlook_of
 from trtq.rules.scale_groups import listed
 
 CODE, NAME = "TQ206", "pool-read-twice"
@@ -79,7 +79,7 @@ class Doubled:
 def check(model: ir.Model, context: Context) -> Iterator[Finding]:
     """Yield one finding for each scale group with max pools that are read in int8 and in float."""
     found = _doubled(model)
-    outlook = Outlook(model) if found else None
+    outlook = outlook_of(model) if found else None
     for one in found:
         assert outlook is not None
         scale = reading.scalar_scale(one.quantizer)
@@ -121,12 +121,14 @@ def _read_instead(reader: ir.Node, old: ir.Value, new: ir.Value) -> None:
 def _doubled(model: ir.Model) -> list[Doubled]:
     """Return what runs twice, in graph order."""
     readers = _Readers(model)
-    starts = [node.outputs[0] for node in model.graph if node.op_type in POOLS and readers.both(node.outputs[0])]
+    starts = [
+        node.outputs[0] for node in reading.nodes(model) if node.op_type in POOLS and readers.both(node.outputs[0])
+    ]
     if not starts:
         return []
     classes = classes_of(model)
     widest: dict[int, ir.Node] = {}
-    for node in filter(is_member, model.graph):
+    for node in filter(is_member, reading.nodes(model)):
         key = classes.find(node.inputs[0])
         widest[key] = max(widest.get(key, node), node, key=lambda one: reading.scalar_scale(one) or 0.0)
     found: dict[int, Doubled] = {}
@@ -150,8 +152,8 @@ class _Readers:
     def __init__(self, model: ir.Model) -> None:
         self._int8: set[int] = set()
         self._float: set[int] = set()
-        self._order = {node: index for index, node in enumerate(model.graph)}
-        for node in reversed(model.graph):
+        self._order = {node: index for index, node in enumerate(reading.nodes(model))}
+        for node in reversed(reading.nodes(model)):
             for value in node.outputs:
                 self._look_after(value)
 

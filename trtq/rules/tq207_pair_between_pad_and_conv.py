@@ -125,7 +125,7 @@ def fix(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
 
 
 def _found(model: ir.Model) -> Iterator[Padded]:
-    for node in model.graph:
+    for node in reading.nodes(model):
         if node.op_type != "Pad" or joint_of(node) is None:
             continue
         amounts = _amounts(node)

@@ -39,7 +39,7 @@ from trtq.qdq import reading
 from trtq.rules import missing_pairs
 from trtq.rules.finding import EVERY_TARGET, Context, Finding, Rule
 from trtq.rules.missing_pairs import Place
-from trtq.rules.outlook import Outlook, dequantized, is_average_pool
+from trtq.rules.outlook import Outlook, dequantized, is_average_pool, outlook_of
 
 CODE, NAME = "TQ208", "global-pool-float"
 
@@ -70,7 +70,7 @@ def check(model: ir.Model, context: Context) -> Iterator[Finding]:
     pools = _pools(model)
     if not pools:
         return
-    outlook = Outlook(model)
+    outlook = outlook_of(model)
     found = _float(pools, outlook)
     ranges = missing_pairs.ranges_of(model, [place.tensor for place in found], context)
     for place in found:
@@ -90,12 +90,12 @@ def check(model: ir.Model, context: Context) -> Iterator[Finding]:
 def fix(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
     """Put a Q/DQ pair on each finding's pool input, in place; return how many pairs."""
     wanted = {name for finding in findings for name in finding.tensors}
-    found = [one for one in _float(_pools(model), Outlook(model)) if reading.name(one.tensor) in wanted]
+    found = [one for one in _float(_pools(model), outlook_of(model)) if reading.name(one.tensor) in wanted]
     return missing_pairs.mend(model, found, context, "pool")
 
 
 def _pools(model: ir.Model) -> list[Place]:
-    nodes = (node for node in model.graph if is_average_pool(node) and not dequantized(node.inputs[0]))
+    nodes = (node for node in reading.nodes(model) if is_average_pool(node) and not dequantized(node.inputs[0]))
     return [Place(node, node.inputs[0]) for node in nodes if node.inputs[0] is not None]
 
 

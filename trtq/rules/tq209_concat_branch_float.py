@@ -132,7 +132,7 @@ def _remedy(waiting: Range | None) -> str:
 
 
 def _mixed(model: ir.Model) -> Iterator[Mixed]:
-    for node in model.graph:
+    for node in reading.nodes(model):
         if node.op_type != "Concat" or joint_of(node) is None or any(map(reading.is_constant, node.inputs)):
             continue
         values = [value for value in node.inputs if value is not None]

@@ -95,7 +95,7 @@ def _found(model: ir.Model) -> list[ir.Node]:
     ending: set[ir.Node] = set()
     quantizers = []
     needed: set[int] = set()  # tensors that are quantized for other readers too
-    for node in reversed(model.graph):
+    for node in reversed(reading.nodes(model)):
         copies = reading.is_quantize(node) or reading.is_dequantize(node) or _copies(node)
         used = [value for value in node.outputs if value.uses() or value.is_graph_output()]
         if copies and used and all(reader in ending for value in used for reader in value.consumers()):
@@ -124,7 +124,7 @@ def _can_go(quantizer: ir.Node) -> bool:
 def _computed(model: ir.Model) -> set[int]:
     """Return the ids of the tensors that an operator computes: no constants, and no inputs that are only passed on."""
     computed: set[int] = set()
-    for node in model.graph:
+    for node in reading.nodes(model):
         if node.op_type == "Constant":
             continue
         passes = reading.is_quantize(node) or reading.is_dequantize(node) or joint_of(node) is not None

@@ -90,7 +90,7 @@ def fix(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
 def _found(model: ir.Model) -> list[tuple[ir.Node, ir.Node]]:
     """Return such quantizers in graph order, each with the DequantizeLinear that it undoes."""
     found = []
-    for node in model.graph:
+    for node in reading.nodes(model):
         before = readers.dequantizer_before(node.inputs[0]) if reading.is_quantize(node) else None
         if before is None or not node.outputs[0].uses() or node.outputs[0].is_graph_output():
             continue

@@ -105,7 +105,7 @@ def _dead(model: ir.Model) -> dict[str, list[ir.Node]]:
     """Return the converters that lead nowhere, by the tensor that they work on, producers first."""
     dead: set[ir.Node] = set()
     found: list[ir.Node] = []
-    for node in reversed(model.graph):
+    for node in reversed(reading.nodes(model)):
         if not (reading.is_quantize(node) or reading.is_dequantize(node)):
             continue
         output = node.outputs[0]
@@ -123,7 +123,7 @@ def _without_dequantize(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Node]]:
     dequantized: set[int] = set()
     quantizers = []
     reads: dict[int, ir.Node] = {}
-    for node in reversed(model.graph):
+    for node in reversed(reading.nodes(model)):
         if reading.is_dequantize(node):
             dequantized.add(id(node.inputs[0]))
         elif joint_of(node) is not None and any(id(value) in dequantized for value in node.outputs):

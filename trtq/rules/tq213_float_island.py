@@ -39,7 +39,7 @@ import onnx_ir as ir
 from trtq.qdq import reading
 from trtq.qdq.groups import Classes, joint_of
 from trtq.rules.finding import EVERY_TARGET, Context, Finding, Rule
-from trtq.rules.outlook import ACTIVATIONS, Outlook, data_of, dequantized, is_average_pool
+from trtq.rules.outlook import ACTIVATIONS, Outlook, data_of, dequantized, is_average_pool, outlook_of
 from trtq.rules.scale_groups import listed
 
 CODE, NAME = "TQ213", "float-island"
@@ -119,13 +119,13 @@ class _Stretches:
 
     def __init__(self, model: ir.Model) -> None:
         self.model = model
-        self.outlook = Outlook(model)
+        self.outlook = outlook_of(model)
         self.sets = Classes()
         self.members: list[ir.Node] = []
         self._inside: set[int] = set()  # tensors that the stretches write
         self._from_int8: set[int] = set()
         self._shapes: set[int] = set()  # numbers that are computed from shapes alone
-        for node in model.graph:
+        for node in reading.nodes(model):
             self._visit(node)
 
     def islands(self) -> list[Island]:

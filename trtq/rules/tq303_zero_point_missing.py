@@ -99,7 +99,7 @@ def fix(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
 
 
 def _untold(model: ir.Model) -> Iterator[Region]:
-    if not any(_is_untold(parameters(node)) for node in model.graph if node.op_type == "QuantizeLinear"):
+    if not any(_is_untold(parameters(node)) for node in reading.nodes(model) if node.op_type == "QuantizeLinear"):
         return
     for region in regions(model):
         if any(_is_untold(parameters(node)) for node in region.nodes):

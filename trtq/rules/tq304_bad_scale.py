@@ -34,6 +34,7 @@ import onnx_ir as ir
 
 from trtq.qdq import editing, reading
 from trtq.rules.finding import EVERY_TARGET, Context, Finding, Rule
+from trtq.rules.regions import pairs
 
 CODE, NAME = "TQ304", "bad-scale"
 SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)  # float16 scales are widened before use, so one limit holds for all
@@ -94,6 +95,7 @@ def fix(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
     wanted = {finding.tensors[0] for finding in findings}
     taken = editing.names(model)
     mended = 0
+    replaced: dict[ir.Value | None, None] = {}
     for name, nodes in _bad_nodes(model).items():
         if name not in wanted or not all(_is_dead(node) for node in nodes):
             continue
@@ -107,19 +109,20 @@ def fix(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
                     model, label, np.where(_bad(scale), 1, scale).astype(scale.dtype)
                 )
             node.replace_input_with(1, new[id(old)])
-            editing.drop_unused(model, old)
+            replaced[old] = None
         mended += 1
+    for value in replaced:
+        editing.drop_unused(model, value)
     return mended
 
 
 def _bad_nodes(model: ir.Model) -> dict[str, list[ir.Node]]:
     """Return the Q and DQ nodes with a bad scale, by the tensor that they work on."""
     found: dict[str, list[ir.Node]] = {}
-    for node in model.graph:
-        if reading.is_quantize(node) or reading.is_dequantize(node):
-            scale = reading.scale(node)
-            if scale is not None and _bad(scale).any():
-                found.setdefault(reading.name(reading.quantized_tensor(node)), []).append(node)
+    for node in pairs(model):
+        scale = reading.scale(node)
+        if scale is not None and _bad(scale).any():
+            found.setdefault(reading.name(reading.quantized_tensor(node)), []).append(node)
     return found
 
 

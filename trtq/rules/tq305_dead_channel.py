@@ -99,7 +99,7 @@ def fix(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
 
 def _dying(model: ir.Model) -> Iterator[tuple[Weight, npt.NDArray[np.bool_]]]:
     """Yield each float weight that loses channels, with a flag for each channel."""
-    if not any(reading.is_quantize(node) and not reading.is_activation(node) for node in model.graph):
+    if not any(reading.is_quantize(node) and not reading.is_activation(node) for node in reading.nodes(model)):
         return
     for weight in weights(regions(model)):
         values, found = reading.constant(weight.value), weight.parameters

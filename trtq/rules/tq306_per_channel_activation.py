@@ -33,7 +33,7 @@ import onnx_ir as ir
 
 from trtq.qdq import reading
 from trtq.rules.finding import EVERY_TARGET, Context, Finding, Rule
-from trtq.rules.regions import Edits, Parameters, Region, by_tensor, is_pair, regions
+from trtq.rules.regions import Edits, Parameters, Region, by_tensor, pairs, regions
 
 CODE, NAME = "TQ306", "per-channel-activation"
 
@@ -94,7 +94,7 @@ def fix(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
 
 
 def _per_channel(model: ir.Model) -> Iterator[Region]:
-    if not any(_has_several(node) for node in model.graph if is_pair(node) and reading.is_activation(node)):
+    if not any(_has_several(node) for node in pairs(model) if reading.is_activation(node)):
         return
     for region in regions(model):
         if region.constant is None and region.parameters is not None and any(map(_has_several, region.nodes)):

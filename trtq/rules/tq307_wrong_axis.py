@@ -37,7 +37,7 @@ import onnx_ir as ir
 from trtq.qdq import reading
 from trtq.qdq.clean import quantize
 from trtq.rules.finding import EVERY_TARGET, Context, Finding, Rule
-from trtq.rules.regions import Edits, Parameters, Region, fits, is_pair, parameters, regions
+from trtq.rules.regions import Edits, Parameters, Region, fits, pairs, parameters, regions
 from trtq.rules.weights import Weight, channel_scales, dequantized, output_axes, weights
 
 CODE, NAME = "TQ307", "wrong-axis"
@@ -118,7 +118,7 @@ def fits_shape(value: ir.Value, own: Parameters) -> bool:
 
 def _wrong(model: ir.Model) -> Iterator[tuple[Region, Weight | None]]:
     """Yield each constant's region with wrong scales, and the weight that it is, if it is one."""
-    if not any(_may_be_wrong(node) for node in model.graph if is_pair(node)):
+    if not any(_may_be_wrong(node) for node in pairs(model)):
         return
     found = [region for region in regions(model) if region.constant is not None and _is_per_channel(region.nodes[0])]
     known = {id(weight.region): weight for weight in weights(found)}

@@ -34,7 +34,7 @@ import onnx_ir as ir
 from trtq.qdq import editing, reading
 from trtq.rules.dtypes import float_types
 from trtq.rules.finding import EVERY_TARGET, Context, Finding, Rule
-from trtq.rules.regions import Region, by_tensor, is_pair, regions
+from trtq.rules.regions import Region, by_tensor, pairs, regions
 
 CODE, NAME = "TQ308", "mixed-dtypes"
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
@@ -99,7 +99,7 @@ def fix(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
 
 
 def _mixed(model: ir.Model, types: Mapping[int, ir.DataType]) -> Iterator[Region]:
-    seen = {dtype for node in model.graph if is_pair(node) for dtype in _types_at(node, types)}
+    seen = {dtype for node in pairs(model) for dtype in _types_at(node, types)}
     for region in regions(model) if len(seen) > 1 else ():
         if len(set(_types(region, types))) > 1:
             yield region

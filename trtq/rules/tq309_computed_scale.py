@@ -119,7 +119,7 @@ def fix(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
 def _computed(model: ir.Model) -> dict[str, list[tuple[ir.Node, int]]]:
     """Return the places where a computed scale or zero point goes in, by the tensor that is quantized."""
     found: dict[str, list[tuple[ir.Node, int]]] = {}
-    for node in model.graph:
+    for node in reading.nodes(model):
         if not is_pair(node):
             continue
         for index in (1, 2):

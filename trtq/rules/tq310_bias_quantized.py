@@ -69,7 +69,7 @@ network (float[1,2,4,4] x) => (float[1,2,4,4] y)
 def check(model: ir.Model, context: Context) -> Iterator[Finding]:
     """Yield one finding for each quantized bias."""
     reported: set[str] = set()
-    for node in model.graph:
+    for node in reading.nodes(model):
         name = reading.name(reading.quantized_tensor(node)) if _is_bias(node) else ""
         if not name or name in reported:
             continue
@@ -94,7 +94,7 @@ def fix(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
     wanted = {name for finding in findings for name in finding.tensors}
     taken = editing.names(model) if findings else set()
     mended: set[str] = set()
-    for node in list(model.graph):
+    for node in reading.nodes(model):
         name = reading.name(reading.quantized_tensor(node)) if _is_bias(node) else ""
         floats = _floats(node) if name in wanted else None
         if floats is None:

@@ -58,7 +58,7 @@ network (float[1,2,4,4] x) => (float[1,2,4,4] y)
 def check(model: ir.Model, context: Context) -> Iterator[Finding]:
     """Yield one finding for each weight that is not finite everywhere."""
     seen: set[int] = set()
-    for node in model.graph:
+    for node in reading.nodes(model):
         read = node.inputs if node.op_type in reading.WEIGHTED + NORMALIZING else ()
         for value in (_behind_pair(one) for one in read):
             if value is None or id(value) in seen:

@@ -103,7 +103,7 @@ def fix(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
 
 
 def _per_channel(model: ir.Model) -> Iterator[Weight]:
-    if not any(node.op_type == "ConvTranspose" for node in model.graph):
+    if not any(node.op_type == "ConvTranspose" for node in reading.nodes(model)):
         return
     for weight in weights(regions(model)):
         if weight.op == "ConvTranspose" and weight.parameters.scale.size > 1:

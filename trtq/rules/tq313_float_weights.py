@@ -93,7 +93,7 @@ def fix(model: ir.Model, findings: Sequence[Finding], context: Context) -> int:
 
 def _stored_as_float(model: ir.Model) -> Iterator[ir.Value]:
     """Yield the float constants that a symmetric int8 QuantizeLinear reads whose scales fit them."""
-    for node in model.graph:
+    for node in reading.nodes(model):
         if not reading.is_quantize(node) or reading.is_activation(node):
             continue
         value, own = reading.quantized_tensor(node), parameters(node)

@@ -69,7 +69,7 @@ network (float[1,2,4,4] x) => (float[1,2,4,4] y)
 def check(model: ir.Model, context: Context) -> Iterator[Finding]:
     """Yield one finding for each type of integer operator in the file."""
     found: dict[str, list[str]] = {}
-    for node in model.graph:
+    for node in reading.nodes(model):
         if node.op_type.startswith("QLinear") or node.op_type in INTEGER:
             found.setdefault(node.op_type, []).append(reading.name(node.outputs[0]))
     for operator, tensors in found.items():

@@ -61,10 +61,10 @@ def check(model: ir.Model, context: Context) -> Iterator[Finding]:
     if context.sm != TURING:
         return
     types = float_types(model)
-    products = [node for node in model.graph if node.op_type in PRODUCTS and _is_float32(node, types)]
+    products = [node for node in reading.nodes(model) if node.op_type in PRODUCTS and _is_float32(node, types)]
     if products:
         yield _finding(products, "a float32 matrix product, which TensorRT-RTX cannot compile for SM75")
-    quantized = [node for node in model.graph if node.op_type in CONVOLUTIONS and _is_quantized(node)]
+    quantized = [node for node in reading.nodes(model) if node.op_type in CONVOLUTIONS and _is_quantized(node)]
     if quantized:
         yield _finding(quantized, "a convolution with Q/DQ, which TensorRT-RTX runs in float for SM75")
 

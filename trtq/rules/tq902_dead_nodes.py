@@ -95,7 +95,7 @@ def _dead(model: ir.Model) -> list[ir.Node]:
     """Return the nodes of the main graph that no output depends on, subgraphs' captures counted as uses."""
     alive: set[int] = set()
     dead = []
-    for node in reversed(model.graph):
+    for node in reversed(reading.nodes(model)):
         needed = any(
             value.is_graph_output() or any(_alive(use.node, model.graph, alive) for use in value.uses())
             for value in node.outputs

@@ -1,5 +1,6 @@
 """Ties: the quantizers that must share a scale are found on the exported graph, whatever it is called there."""
 
+import pytest
 import torch
 from pytorch_quantization import nn as quant_nn
 
@@ -10,6 +11,11 @@ from trtq.quant import calibrate, insert, tie
 from trtq.quant.export import to_onnx
 
 EXAMPLE = torch.zeros(1, 3, 16, 16)
+
+
+@pytest.fixture(autouse=True)
+def _the_same_weights() -> None:
+    torch.manual_seed(0)
 
 
 def tied() -> object:

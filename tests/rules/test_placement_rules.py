@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 from rule_graphs import found, graph, mend, operators, run
 
-from trtq import qdq, rules
+from trtq import predict, qdq, rules
 from trtq.backends import BuildSpec, rtx
 from trtq.rules import Context, Finding
 
@@ -529,3 +529,21 @@ def test_integers_that_are_read_as_values_are_found_and_left() -> None:
     ]  # fmt: skip
     for body, outputs in wanted:
         assert found(network(body, outputs), "TQ212") == []
+
+
+def test_of_two_quantized_inputs_of_a_sum_the_convolution_that_fuses_goes_without() -> None:
+    text = """network (float[1,2,4,4] x) => (float[1,2,4,4] y)
+    <float s = {0.1}, float t = {0.2}, float u = {0.3}, float w_s = {0.01}, int8 z = {0},
+     int8[2,2,1,1] w_q = {1, 2, 3, 4}>
+    { x_q = QuantizeLinear (x, s, z)  x_dq = DequantizeLinear (x_q, s, z)  w = DequantizeLinear (w_q, w_s, z)
+      skip = Conv (x_dq, w)  skip_q = QuantizeLinear (skip, t, z)  skip_dq = DequantizeLinear (skip_q, t, z)
+      main = Conv (x_dq, w)  main_q = QuantizeLinear (main, u, z)  main_dq = DequantizeLinear (main_q, u, z)
+      sum = Add (skip_dq, main_dq)  active = Relu (sum)
+      a_q = QuantizeLinear (active, s, z)  a_dq = DequantizeLinear (a_q, s, z)  y = Conv (a_dq, w) }"""
+    model = graph(text)
+    assert predict.predict(model, "explicit").signals.conversions == 4
+    [finding] = found(model, "TQ203")
+    assert finding.tensors == ("main",) and finding.removes == ("main_q",)
+    mend(model, "TQ203")
+    assert found(model, "TQ203") == [] and rules.lint(model) == ()
+    assert predict.predict(model, "explicit").signals.conversions == 1

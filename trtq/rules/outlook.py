@@ -244,14 +244,14 @@ def _sum(node: ir.Node) -> Sum | None:
     if node.op_type != "Add":
         return None
     inputs = [value for value in node.inputs if value is not None and not reading.is_constant(value)]
-    fused = next((value for value in inputs if _fuses(value)), None)
-    if len(inputs) != 2 or fused is None or _broadcasts(*inputs):
+    fused = next((value for value in inputs if fuses(value)), None)
+    if len(inputs) != 2 or fused is None or broadcasts(*inputs):
         return None
     residual = inputs[1] if inputs[0] is fused else inputs[0]
     return Sum(node, residual, activated(node.outputs[0]))
 
 
-def _fuses(value: ir.Value) -> bool:
+def fuses(value: ir.Value) -> bool:
     """Tell whether `value` is an int8 Conv's result, read once on its way (through BN and activation) to here."""
     uses = 1
     while len(value.uses()) == uses and not value.is_graph_output():
@@ -272,7 +272,7 @@ def _is_alone(node: ir.Node, absorbed: ir.Value) -> bool:
     return len(absorbed.uses()) == (2 if node.op_type == "Mul" else 1) and not absorbed.is_graph_output()
 
 
-def _broadcasts(one: ir.Value, other: ir.Value) -> bool:
+def broadcasts(one: ir.Value, other: ir.Value) -> bool:
     """Tell whether the Add is known to broadcast over more than the batch, which keeps it from fusing."""
     if one.shape is None or other.shape is None:
         return False

@@ -1,16 +1,19 @@
-"""TQ203 pair-before-activation: a Q/DQ pair stands between a convolution or a sum and its activation.
+"""TQ203 pair-before-activation: a Q/DQ pair stands between a convolution or a sum and what fuses into it.
 
 ## What it does
 
 Finds Conv, ConvTranspose, Gemm, MatMul, BatchNormalization and Add whose result only an activation reads, through a
 Q/DQ pair: Relu, Clip, LeakyRelu and the like, or SiLU and other gates, whose pairs between the gate and its Mul belong
-to the same finding. A pair between a convolution and its BatchNormalization counts as well. One finding for a kernel.
+to the same finding. A pair between a convolution and its BatchNormalization counts as well, and one between an int8
+convolution and the residual Add that would fuse into it (of two convolutions, the later). One finding for a kernel.
 
 ## Why it matters
 
 TensorRT runs a convolution, its batch normalization and its activation as one kernel, and quantizes what that kernel
 writes. A pair in between forbids it: the convolution writes int8, and the activation is a kernel of its own that reads
-int8 and dequantizes, and is often followed by one more quantizer. The values are rounded twice. TensorRT-RTX 1.7 never
+int8 and dequantizes, and is often followed by one more quantizer. The values are rounded twice. A fused Conv+Add takes
+its residual in int8 and its own convolution's result as it is: with pairs on both inputs the Add is a kernel of its
+own, in float with two dequantizers where an activation follows. TensorRT-RTX 1.7 never
 fuses the two for int8 and shows no difference but one rounding more in the same kernel; classic TensorRT does.
 
 ## Fix
@@ -24,7 +27,8 @@ still reads int8.
 Numeric: values are rounded once instead of twice, and are not cut in front of the activation. Moving a pair behind a
 Relu changes nothing.
 
-Sources: TensorRT developer guide, "Explicit quantization", Q/DQ layer-placement recommendations ("do not simulate
+Sources: NVIDIA's tensorflow-quantization, residual cases (Q/DQ on all inputs of an Add but the one from a Conv);
+TensorRT developer guide, "Explicit quantization", Q/DQ layer-placement recommendations ("do not simulate
 batch normalization and ReLU fusions"); passes GenericConvActFusion and ConvReluFusion in verbose build logs of
 TensorRT 8.4 and 8.5; layer tables of TensorRT-RTX 1.7.1 with the pair in front of and behind Relu.
 """

@@ -2,11 +2,14 @@
 
 The floor loads the file, runs onnx.checker, takes it through onnx-graphsurgeon and back, and saves it. A leaner floor
 uses onnx-ir, which trtq uses too. Each runs in a fresh process, interpreter start and imports included; time and peak
-memory are medians of three, and what is recorded is the ratio to the floor of the same round. Where TensorRT-RTX is
-installed, rule TQ402 also asks its parser: that is TensorRT's own work in a process of its own, and a line of its own.
+memory are medians of three, and what is recorded is the ratio to the floor of the same round. For the target `rtx`,
+where TensorRT-RTX is installed, rule TQ402 also asks its parser: TensorRT's own work in a process of its own, and a
+line of its own.
+
+Beside it, and another job: nvidia-modelopt's own insertion into the float network, calibration on one image included.
 
     pip install onnx-graphsurgeon==0.6.1
-    python -m benchmarks.unify_cost
+    python -m benchmarks.unify_cost [--modelopt PYTHON]   # a Python with nvidia-modelopt[onnx]
 """
 
 from __future__ import annotations
@@ -42,6 +45,16 @@ model = onnx.load(sys.argv[1])
 onnx.checker.check_model(model)
 onnx.save(ir.to_proto(ir.from_proto(model)), sys.argv[2])
 """
+MODELOPT = """
+import sys
+import numpy as np
+from modelopt.onnx.quantization import quantize
+quantize(
+    sys.argv[1], quantize_mode="int8", calibration_method="max", output_path=sys.argv[2],
+    calibration_data=np.random.default_rng(0).random((1, 3, 640, 640), np.float32),
+    calibration_eps=["cpu"], high_precision_dtype="fp32", log_level="ERROR",
+)
+"""
 
 # A process inherits the peak of the one that starts it, so that one has to be small.
 LAUNCHER = """
@@ -57,6 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, nargs="*", default=[10_000, 100_000])
     parser.add_argument("--no-yolov7", action="store_true", help="leave out what needs torch")
+    parser.add_argument("--modelopt", type=Path, help="a Python interpreter that has nvidia-modelopt")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -64,11 +78,18 @@ def main() -> None:
         for nodes in options.nodes:
             networks[f"generated, {nodes} nodes"] = generated(nodes, folder / f"{nodes}.onnx")
         result = {name: compared(path, folder / "out.onnx") for name, path in networks.items()}
+        peer = None if options.modelopt is None else modelopt(options.modelopt, folder)
     growth = grown(*(result[f"generated, {nodes} nodes"] for nodes in (min(options.nodes), max(options.nodes))))
     record(
         "unify_cost",
         "python -m benchmarks.unify_cost",
-        {"runs": RUNS, "limits": LIMITS, "networks": result, "time_from_fewest_to_most_nodes": growth},
+        {
+            "runs": RUNS,
+            "limits": LIMITS,
+            "networks": result,
+            "modelopt": peer,
+            "time_from_fewest_to_most_nodes": growth,
+        },
     )
 
 
@@ -127,13 +148,26 @@ def generated(nodes: int, path: Path) -> Path:
     return path
 
 
+def modelopt(python: Path, folder: Path) -> dict[str, Any]:
+    """Time nvidia-modelopt's insertion into the float YOLOv7, its calibration on one image included."""
+    recipe, model = folder / "yolov7.toml", folder / "float.onnx"
+    recipe.write_text(RECIPE.format(name="yolov7", size=640))
+    trtq("export", recipe, "--mode", "fp32", "--output", model)
+    version = subprocess.run(
+        [python, "-c", "from importlib.metadata import version; print(version('nvidia-modelopt'))"],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    cost = measured([str(python), "-c", MODELOPT, str(model), str(folder / "modelopt.onnx")])
+    return {"version": version, "network": "yolov7@640, float", "calibration_images": 1, **cost}
+
+
 def compared(model: Path, output: Path) -> dict[str, Any]:
     lint = [sys.executable, "-m", "trtq", "lint", str(model), "--json"]
     commands = {
         "floor": [sys.executable, "-c", FLOOR, str(model), str(output)],
         "lean floor": [sys.executable, "-c", LEAN_FLOOR, str(model), str(output)],
-        "lint": [*lint, "--ignore", "TQ402"],
-        "lint, RTX's parser asked": lint,
+        "lint": lint,
+        "lint, RTX's parser asked": [*lint, "--target", "rtx"],
         "unify": [sys.executable, "-m", "trtq", "unify", str(model), "-o", str(output), "--json"],
     }
     rounds = [{name: measured(command) for name, command in commands.items()} for _ in range(RUNS)]

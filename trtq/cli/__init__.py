@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from trtq import __version__
-from trtq.cli import build, diff, eval_, export, finetune, graph, layers, lint, quantize, report, rule, unify
+from trtq.cli import build, diff, eval_, export, finetune, graph, layers, lint, predict, quantize, report, rule, unify
 from trtq.errors import MissingBackendError, TrtqError
 
 INTERRUPTED = 130
@@ -44,6 +44,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("lint", lint.lint, "Check a Q/DQ file by TensorRT's rules."),
     ("rule", rule.rule, "Explain a lint rule."),
     ("eval", eval_.evaluate, "Measure the accuracy of an ONNX file."),
+    ("predict", predict.predict, "Predict what TensorRT fuses, without TensorRT."),
     ("layers", layers.layers, "Show the signals of engines' layer tables."),
     ("diff", diff.diff, "List what two engines do differently."),
     ("graph", graph.graph, "Draw an engine as SVG."),

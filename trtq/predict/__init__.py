@@ -1,5 +1,5 @@
 """TensorRT's documented Q/DQ processing as a prediction: Q/DQ ONNX in, layer graph out."""
 
-from trtq.predict.predictor import VALIDATED_ON, predict
+from trtq.predict.predictor import MODES, VALIDATED_ON, Mode, Prediction, predict, predict_types
 
-__all__ = ["VALIDATED_ON", "predict"]
+__all__ = ["MODES", "VALIDATED_ON", "Mode", "Prediction", "predict", "predict_types"]

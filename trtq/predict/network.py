@@ -57,11 +57,15 @@ class Activation:
 
 @dataclass(eq=False)
 class Op:
-    """An operator with its activation inputs alone; `nodes` are the ONNX nodes that it stands for."""
+    """An operator with its activation inputs alone.
+
+    nodes: the ONNX nodes that it stands for. written: the ONNX tensors that it writes, whatever they become.
+    """
 
     kind: str
     order: int
     nodes: list[str]
+    written: tuple[str, ...] = ()
     inputs: list[Activation] = field(default_factory=list)
     outputs: list[Activation] = field(default_factory=list)
     scale: ScaleKey = ()
@@ -199,6 +203,7 @@ class _Reader:
             op.read(len(op.inputs), self._activation(value))
         for output in node.outputs:
             op.write(len(op.outputs), self._activation(output))
+        op.written = tuple(map(reading.name, node.outputs))
         if op.is_quantize:
             op.outputs[0].dtype = _quantized_dtype(node)
         if op.is_quantize or op.is_dequantize:

@@ -1,48 +1,120 @@
-"""The prediction: which kernels TensorRT makes of a Q/DQ network, and which of its Q and DQ survive."""
+"""The prediction: which kernels TensorRT makes of a network, which Q and DQ survive, and which tensors are int8."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import onnx_ir as ir
 
-from trtq.layers.graph import Layer, LayerGraph, Tensor
+from trtq.config import did_you_mean
+from trtq.errors import ConfigError
+from trtq.layers.graph import DType, Layer, LayerGraph, Tensor
 from trtq.layers.signals import signals
+from trtq.predict.confidence import Confidence, confidence_of
 from trtq.predict.fusion import Group, fuse, ordered, outside_rules
+from trtq.predict.implicit import Implicit, float_layers, strip
 from trtq.predict.moves import settle
 from trtq.predict.network import Activation, Network, Op, read
+from trtq.qdq.uncast import has_cast_pairs, without_casts
 
+Mode = Literal["fp32", "fp16", "ptq", "explicit"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+Predicted = Literal["int8", "float", "unknown"]
 SOURCE = "TensorRT's documented Q/DQ processing"
 VALIDATED_ON = "8.4-8.6 rules; for TensorRT 10 and 11 unverified"
+NOT_VALIDATED = "not validated: no reference engine"
 NOT_PREDICTED = (
-    "not predicted: layout reformats, FP16 or FP32, tactics, merging of pointwise operators outside convolutions"
+    "not predicted: layout reformats, FP16 or FP32, tactics, merging of pointwise operators outside convolutions, speed"
 )
+# Targets whose engines the rules were checked against; elsewhere they are by analogy.
+CHECKED_TARGETS = (None, "trt8.5", "trt8.6")
+WITHOUT_IMPLICIT_PTQ = ("trt11", "rtx")
+# Operators that cannot write into a part of a larger tensor (pass "Generating copy ... does not support striding").
+NOT_STRIDED = frozenset({"Resize", "Upsample", "Concat"})
 
 
-def predict(model: ir.Model, mode: Literal["explicit"] = "explicit") -> LayerGraph:
-    """Return the layers that TensorRT's classic convolution path would make of `model`, which is left as it is.
+@dataclass(frozen=True)
+class Prediction:
+    """What is predicted: the layers, and the type of each ONNX tensor that a kernel writes, with its confidence.
 
-    mode: "explicit" reads the Q and DQ of the file. Tensors are "int8" or "float" (of a width that depends on the
-    builder). Layers of kind "quantize", "dequantize" and "requantize" are the conversions that survive as kernels of
-    their own. Near-linear in the graph's size.
+    Tensors inside a fused kernel are written by nobody and left out.
+    """
+
+    mode: Mode
+    validated_on: str
+    graph: LayerGraph
+    tensors: Mapping[str, Predicted]
+    confidence: Mapping[str, Confidence]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the `--json` form."""
+        return {
+            "origin": self.graph.origin,
+            "mode": self.mode,
+            "validated_on": self.validated_on,
+            "conversions": self.graph.signals.conversions,
+            "tensors": dict(self.tensors),
+            "confidence": dict(self.confidence),
+            "notes": list(self.graph.notes),
+        }
+
+
+def predict(model: ir.Model, mode: Mode = "explicit") -> LayerGraph:
+    """Return the layers of `predict_types` alone."""
+    return predict_types(model, mode).graph
+
+
+def predict_types(model: ir.Model, mode: Mode = "explicit", *, target: str | None = None) -> Prediction:
+    """Return what TensorRT's classic convolution path would make of `model`, which is left as it is.
+
+    mode: "explicit" reads the Q and DQ of the file; "fp32", "fp16" and "ptq" (implicit PTQ) leave them out. Tensors are
+    "int8" or "float" (of a width that depends on the builder). Layers of kind "quantize", "dequantize" and "requantize"
+    are the conversions that survive as kernels of their own, and "copy" brings a tensor into a Concat's result.
+    target: as the linter's; a later TensorRT than the rules were checked on makes every statement less certain.
+    Near-linear in the graph's size. Raises `ConfigError` for an unknown mode, and for implicit PTQ where the target has
+    none.
     Source: NVIDIA's "Working with quantized types" and verbose build logs of TensorRT 8.4 and 8.5; conversion counts
     and convolution types were checked against published engines of ResNet18 and MobileNetV2.
     """
-    network = read(model)
-    settle(network)
+    _check(mode, target)
+    network = read(without_casts(model) if has_cast_pairs(model) else model)
+    if mode == "explicit":
+        settle(network)
+    else:
+        strip(network)
     ops = ordered(network)
     groups = fuse(ops)
-    layers = tuple(_layers(ops, groups))
+    layers = tuple(_with_copies(_layers(network, ops, groups, mode)))
     found = signals(layers, "predicted")
     if any(not tensor.dims for layer in layers for tensor in (*layer.inputs, *layer.outputs)):
         found = replace(found, traffic_bytes=None)
-    return LayerGraph("predicted", SOURCE, layers, found, notes=_notes(network, ops, groups, mode))
+    validated_on = VALIDATED_ON if mode == "explicit" else NOT_VALIDATED
+    graph = LayerGraph("predicted", SOURCE, layers, found, notes=_notes(network, ops, groups, mode))
+    sure = mode == "explicit" and target in CHECKED_TARGETS
+    tensors, confidence = _types(groups, graph, sure=sure)
+    return Prediction(mode, validated_on, graph, tensors, confidence)
 
 
-def _layers(ops: Sequence[Op], groups: Iterable[Group]) -> Iterator[Layer]:
-    groups = list(groups)
+def _check(mode: str, target: str | None) -> None:
+    if mode not in MODES:
+        raise ConfigError(f"mode '{mode}' is not known{did_you_mean(mode, MODES) or '; known are ' + ', '.join(MODES)}")
+    if mode == "ptq" and target in WITHOUT_IMPLICIT_PTQ:
+        raise ConfigError(
+            f"{target} has no implicit PTQ; put Q/DQ into the file (`trtq ptq`) and predict with mode qat"
+        )
+
+
+def _layers(network: Network, ops: Sequence[Op], groups: Sequence[Group], mode: Mode) -> Iterator[Layer]:
+    if mode == "ptq":
+        return Implicit(network, groups).layers()
+    if mode == "explicit":
+        return _explicit(ops, groups)
+    return float_layers(groups, "float32" if mode == "fp32" else "float")
+
+
+def _explicit(ops: Sequence[Op], groups: Sequence[Group]) -> Iterator[Layer]:
     group_at = {group.ops[-1]: group for group in groups}
     int8_uses = {use for group in groups for use in group.int8_uses}
     absorbed = {group.output_quantize for group in groups}
@@ -63,14 +135,19 @@ def _kernel(group: Group) -> Layer:
         for index, activation in enumerate(op.inputs)
         if activation.producer not in own
     ]
-    outputs = group.ops[-1].outputs if group.output_quantize is None else group.output_quantize.outputs
     return Layer(
         name=" + ".join(name for op in group.ops for name in op.nodes),
         kind=group.head.kind,
         inputs=tuple(dict.fromkeys(inputs)),
-        outputs=tuple(_tensor(output) for output in outputs if output is outputs[0] or not output.is_dead()),
+        outputs=tuple(map(_tensor, _results(group))),
         onnx_nodes=tuple(dict.fromkeys(name for op in group.ops for name in op.nodes)),
     )
+
+
+def _results(group: Group) -> list[Activation]:
+    """Return what the kernel writes: the Q's result where it quantizes, and no output that nothing reads."""
+    outputs = group.ops[-1].outputs if group.output_quantize is None else group.output_quantize.outputs
+    return [output for output in outputs if output is outputs[0] or not output.is_dead()]
 
 
 def _surviving_quantize(op: Op) -> Layer:
@@ -96,8 +173,43 @@ def _tensor(activation: Activation) -> Tensor:
     return Tensor(activation.name, activation.dims, activation.dtype)
 
 
-def _notes(network: Network, ops: Sequence[Op], groups: Iterable[Group], mode: str) -> tuple[str, ...]:
-    notes = [f"mode {mode}, validated on {VALIDATED_ON}", NOT_PREDICTED, *network.notes]
+def _with_copies(layers: Iterable[Layer]) -> Iterator[Layer]:
+    """Yield `layers`, a copy before each Concat for every input that its producer cannot write in place there.
+
+    That is what comes from a Resize, another Concat or the network's input, and what another Concat holds already.
+    """
+    kinds: dict[str, str] = {}
+    held: set[str] = set()
+    for layer in layers:
+        inputs = list(layer.inputs)
+        for place, tensor in enumerate(inputs if layer.kind == "Concat" else ()):
+            if tensor.name in held or kinds.get(tensor.name, "") in ("", *NOT_STRIDED):
+                inputs[place] = replace(tensor, name=f"{tensor.name} copy")
+                yield Layer(f"{tensor.name} copy", "copy", (tensor,), (inputs[place],))
+            held.add(tensor.name)
+        kinds.update((output.name, layer.kind) for output in layer.outputs)
+        yield replace(layer, inputs=tuple(inputs))
+
+
+def _types(
+    groups: Sequence[Group], graph: LayerGraph, *, sure: bool
+) -> tuple[dict[str, Predicted], dict[str, Confidence]]:
+    types: dict[str, DType] = {}
+    for layer in graph.layers:
+        types.update((tensor.name, tensor.dtype) for tensor in (*layer.inputs, *layer.outputs))
+    tensors: dict[str, Predicted] = {}
+    confidence: dict[str, Confidence] = {}
+    for group in groups:
+        for name, result in zip(group.ops[-1].written, _results(group), strict=False):
+            own = confidence_of(group, result, sure=sure)
+            confidence[name] = own
+            tensors[name] = "unknown" if own == "unknown" else "int8" if types.get(result.name) == "int8" else "float"
+    return tensors, confidence
+
+
+def _notes(network: Network, ops: Sequence[Op], groups: Iterable[Group], mode: Mode) -> tuple[str, ...]:
+    known = f"validated on {VALIDATED_ON}" if mode == "explicit" else NOT_VALIDATED
+    notes = [f"mode {mode}, {known}", NOT_PREDICTED, *network.notes]
     unfolded = sum(group.head.kind == "BatchNormalization" for group in groups)
     if unfolded:
         notes.append(f"{unfolded} BatchNormalization do not follow a convolution directly and run as float kernels")

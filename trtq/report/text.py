@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trtq.compare.difference import Comparison
-from trtq.layers.graph import LayerGraph, Signals
+from trtq.layers.graph import Layer, LayerGraph, Signals
 from trtq.report.data import ModeRow
 from trtq.report.groups import scale_group
 from trtq.report.wording import (
@@ -60,6 +60,16 @@ def signals_table(graphs: Mapping[str, LayerGraph]) -> Table:
     table.add_row("origin", *(graph.origin for graph in graphs.values()))
     for signal in SIGNALS:
         table.add_row(_spaced(signal), *(_signal(graph.signals, signal) for graph in graphs.values()))
+    return table
+
+
+def conversions_table(layers: Sequence[Layer]) -> Table:
+    """Return layers that only convert or copy a tensor, one row each, in execution order."""
+    table = _table(["kernel", "tensor", "from → to"], ["size"])
+    for layer in layers:
+        [read], [written] = layer.inputs, layer.outputs
+        name = shorten(printable(read.name), NAME_CHARACTERS)
+        table.add_row(layer.kind, name, f"{read.dtype} → {written.dtype}", "×".join(map(str, read.dims)) or MISSING)
     return table
 
 

@@ -5,5 +5,18 @@ from __future__ import annotations
 from trtq.compare.align import Alignment, Group, align
 from trtq.compare.diff import compare, signal_table
 from trtq.compare.difference import Comparison, Difference, DifferenceClass
+from trtq.compare.gates import assert_fused
+from trtq.compare.subjects import subject
 
-__all__ = ["Alignment", "Comparison", "Difference", "DifferenceClass", "Group", "align", "compare", "signal_table"]
+__all__ = [
+    "Alignment",
+    "Comparison",
+    "Difference",
+    "DifferenceClass",
+    "Group",
+    "align",
+    "assert_fused",
+    "compare",
+    "signal_table",
+    "subject",
+]

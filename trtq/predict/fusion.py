@@ -21,7 +21,7 @@ UNCOVERED = frozenset(
 GATE_LENGTH_LIMIT = 2  # the longest gate is Mish's: Softplus, Tanh
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Group:
     """Operators that run as one kernel; `residual` is the second input of an absorbed Add."""
 

@@ -32,7 +32,7 @@ DTYPES: dict[ir.DataType | None, DType] = {
 }  # fmt: skip
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Activation:
     """A tensor between operators, and every (operator, input index) that reads it."""
 
@@ -55,7 +55,7 @@ class Activation:
         return not self.uses and not self.is_output
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Op:
     """An operator with its activation inputs alone.
 

@@ -26,8 +26,8 @@ from trtq import data, qdq, rules
 from trtq.backends import BuildSpec, rtx
 from trtq.config import load_recipe
 from trtq.errors import BuildError, ModelError
-from trtq.pipeline.steps import accuracy
 from trtq.pipeline.checking import lint_file
+from trtq.pipeline.steps import accuracy
 from trtq.qdq import reading
 
 PRODUCERS = ROOT.parent / "shared" / "data" / "onnx" / "producers"

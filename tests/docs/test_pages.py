@@ -46,17 +46,19 @@ def prose(path: Path) -> str:
 
 
 @cache
-def options(command: str) -> frozenset[str]:
-    """Return the options that `trtq COMMAND --help` lists; empty for a command that does not exist."""
-    done = run_trtq(command, "--help")
-    text = done.stdout.partition("Options:")[2] if done.returncode == 0 else ""
-    return frozenset(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text))
+def usage(*command: str) -> str:
+    """Return what `trtq COMMAND --help` lists; empty for a command that does not exist."""
+    done = run_trtq(*command, "--help")
+    return done.stdout.partition("Options:")[2] if done.returncode == 0 else ""
 
 
 def wrong(line: str) -> list[str]:
     """Return the words of a command line that trtq does not know."""
     _, command, *words = shlex.split(line)
-    known = options(command)
+    text = usage(command)
+    if "\nCommands:" in text:
+        command, text = f"{command} {words[0]}", usage(command, words[0])
+    known = frozenset(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text))
     if not known:
         return [command]
     return [word for word in words if word.startswith("-") and word.partition("=")[0] not in known]
@@ -84,6 +86,8 @@ def test_pages_show_commands_and_a_wrong_one_is_found() -> None:
     }
     assert wrong("trtq polish model.onnx") == ["polish"]
     assert wrong("trtq lint model.onnx --fixx -o mended.onnx") == ["--fixx"]
+    assert wrong("trtq cache melt ptq.cache") == ["cache melt"]
+    assert wrong("trtq cache show ptq.cache --fixx") == ["--fixx"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

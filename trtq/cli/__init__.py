@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from trtq import __version__
-from trtq.cli import build, diff, eval_, export, finetune, graph, layers, lint, predict, quantize, report, rule, unify
+from trtq.cli import build, diff, doctor, eval_, export, finetune, graph, layers, lint, predict, quantize, report, rule, unify
 from trtq.errors import MissingBackendError, TrtqError
 
 INTERRUPTED = 130
@@ -49,6 +49,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("diff", diff.diff, "List what two engines do differently."),
     ("graph", graph.graph, "Draw an engine as SVG."),
     ("report", report.report, "Write the HTML report of a recipe."),
+    ("doctor", doctor.doctor, "Say what this machine has and can do."),
 )
 for name, command, summary in COMMANDS:
     app.command(name, short_help=summary)(command)

@@ -11,7 +11,7 @@ import pytest
 
 from trtq.machine import cpu_facts, machine
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp\n\nprocessor\t: 1\nFeatures\t: fp\nModel\t\t: Board: 2\n"
 
 

@@ -8,8 +8,8 @@ from trtq.layers.graph import DType
 
 DTYPES: dict[str, DType] = {
     "float": "float32", "fp32": "float32", "half": "float16", "fp16": "float16", "bf16": "bfloat16",
-    "bfloat16": "bfloat16", "fp8": "fp8", "int8": "int8", "uint8": "uint8", "int32": "int32", "int64": "int64",
-    "bool": "bool",
+    "bfloat16": "bfloat16", "fp8": "fp8", "fp4": "fp4", "int4": "int4", "int8": "int8", "uint8": "uint8",
+    "int32": "int32", "int64": "int64", "uint64": "uint64", "bool": "bool",
 }  # fmt: skip
 _WORD = re.compile(r"[A-Za-z]+[0-9]*")
 

@@ -11,11 +11,16 @@ from trtq import files
 from trtq.errors import ModelError
 
 Origin = Literal["measured", "compiled", "predicted"]
-DType = Literal["int8", "uint8", "fp8", "float16", "bfloat16", "float32", "int32", "int64", "bool", "float", "unknown"]
+DType = Literal[
+    "int8", "uint8", "int4", "fp4", "fp8", "float16", "bfloat16", "float32", "int32", "int64", "uint64", "bool",
+    "float", "unknown",
+]  # fmt: skip
 FLOATS: tuple[DType, ...] = ("float16", "bfloat16", "float32", "float")
 ITEM_BYTES: dict[DType, int] = {
     "int8": 1, "uint8": 1, "fp8": 1, "bool": 1, "float16": 2, "bfloat16": 2, "float32": 4, "int32": 4, "int64": 8,
+    "uint64": 8,
 }  # fmt: skip
+TWO_A_BYTE: tuple[DType, ...] = ("int4", "fp4")
 
 
 @dataclass(frozen=True)
@@ -30,15 +35,20 @@ class Tensor:
     @property
     def size_bytes(self) -> int | None:
         """Bytes of the dense tensor, or None when a dimension or the dtype's width is not known."""
-        item = ITEM_BYTES.get(self.dtype)
-        if item is None or any(dim < 0 for dim in self.dims):
+        if any(dim < 0 for dim in self.dims):
             return None
-        return item * math.prod(self.dims)
+        if self.dtype in TWO_A_BYTE:
+            return (math.prod(self.dims) + 1) // 2
+        item = ITEM_BYTES.get(self.dtype)
+        return None if item is None else item * math.prod(self.dims)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One kernel or fused group of an engine, and the ONNX nodes that it computes (n:m; empty when not known)."""
+    """One kernel or fused group of an engine, and the ONNX nodes that it computes (n:m; empty when not known).
+
+    `precision` is the dtype of the weights as the kernel multiplies them, where the engine's description tells it.
+    """
 
     name: str
     kind: str
@@ -47,6 +57,7 @@ class Layer:
     onnx_nodes: tuple[str, ...] = ()
     tactic: str = ""
     time_us: float | None = None
+    precision: DType = "unknown"
 
 
 @dataclass(frozen=True)
@@ -116,9 +127,13 @@ def _layer(row: dict[str, Any]) -> Layer:
         onnx_nodes=tuple(map(str, row["onnx_nodes"])),
         tactic=str(row["tactic"]),
         time_us=None if row["time_us"] is None else float(row["time_us"]),
+        precision=_dtype(row.get("precision")),
     )
 
 
 def _tensor(row: dict[str, Any]) -> Tensor:
-    dtype: DType = row["dtype"] if row["dtype"] in get_args(DType) else "unknown"
-    return Tensor(str(row["name"]), tuple(int(dim) for dim in row["dims"]), dtype, str(row["format"]))
+    return Tensor(str(row["name"]), tuple(int(dim) for dim in row["dims"]), _dtype(row["dtype"]), str(row["format"]))
+
+
+def _dtype(word: Any) -> DType:
+    return word if word in get_args(DType) else "unknown"

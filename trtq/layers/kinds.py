@@ -6,7 +6,22 @@ import re
 
 from trtq.layers.graph import FLOATS, Layer, Tensor
 
-CONVERSIONS = frozenset({"Reformat QDQ", "QuantizeLinear", "DequantizeLinear", "quantize", "dequantize", "requantize"})
+CONVERSIONS = frozenset(
+    {"Reformat QDQ", "Scale QDQ", "QuantizeLinear", "DequantizeLinear", "quantize", "dequantize", "requantize"}
+)
+# Layer types that TensorRT 8.2 to 11 and TensorRT-RTX 1.7 are known to write.
+KNOWN = frozenset(
+    {
+        "Reformat", "CaskConvolution", "CaskGemmConvolution", "CaskPooling", "CudaPooling", "TiledPooling",
+        "CudaDepthwiseConvolution", "FusedConvActConvolution", "CaskConvActPool", "ConvActPool", "PointWiseV2",
+        "Scale", "Shuffle", "NoOp", "Myelin", "SoftMax", "CaskSoftMaxV2", "NMS", "PluginV2", "MyelinReformat",
+        "CaskDeconvolution", "CaskGemmMatrixMultiply", "CaskFullyConnected", "CaskFlattenConvolution", "kgen",
+        "gemm", "shape_call", "signal", "wait", "signal_and_wait", "fusion", "correlation", "maxpool", "avgpool",
+        "custom_layer", "reshape", "deconv", "runtime_fusion", "runtime_function", "Reduce", "TopK", "Gather",
+        "Slice", "Padding", "Resize", "ElementWise", "Constant", "Copy", "TrainStation",
+    }
+)  # fmt: skip
+NO_OPERATION = "NoOp"
 COMPUTE_WORDS = ("conv", "correlation", "gemm", "matmul", "fullyconnected", "runtime_fusion", "runtime_function")
 POOL_WORDS = ("pool",)
 MOVE_TOKENS = frozenset(
@@ -37,6 +52,11 @@ def is_compute(layer: Layer) -> bool:
     """Tell whether the layer is a convolution or a matrix product, alone or fused."""
     kind = layer.kind.lower()
     return any(word in kind for word in COMPUTE_WORDS)
+
+
+def is_idle(layer: Layer) -> bool:
+    """Tell whether the layer launches no kernel: it only renames memory, so it reads and writes nothing."""
+    return layer.kind == NO_OPERATION
 
 
 def is_conversion(layer: Layer) -> bool:
@@ -70,10 +90,17 @@ def is_float(tensor: Tensor) -> bool:
 
 
 def runs_int8(layer: Layer) -> bool | None:
-    """Tell whether the layer's activation (first input) is int8, or None when that is not known."""
-    if not layer.inputs or layer.inputs[0].dtype == "unknown":
-        return None
-    return layer.inputs[0].dtype == "int8"
+    """Tell whether the layer multiplies int8, or None when that is not known.
+
+    The weights' dtype says it where the engine's description has it; else an int8 input does, at whatever place: the
+    first input may be a residual. A layer whose known inputs are floats is undecided while another is not known.
+    """
+    if layer.precision != "unknown":
+        return layer.precision == "int8"
+    dtypes = {tensor.dtype for tensor in layer.inputs}
+    if "int8" in dtypes:
+        return True
+    return None if not dtypes or "unknown" in dtypes else False
 
 
 def family(layer: Layer) -> str:

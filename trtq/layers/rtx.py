@@ -16,11 +16,14 @@ from typing import Any
 from trtq.errors import ModelError
 from trtq.layers import onnx_names
 from trtq.layers.dtypes import dtype
+from trtq.layers.generations import rename_generations
 from trtq.layers.graph import Layer, LayerGraph, Tensor
 from trtq.layers.signals import signals
 
 BUILD_HEADER = "[INFO] trtq build: "
-SYNCHRONIZATION = ("signal", "wait")
+SYNCHRONIZATION = ("signal", "wait", "signal_and_wait")
+# Inputs of cache-control kernels: no activation, though by bytes they would dominate.
+CACHE_PREFIXES = ("l2_cache_policy_inputs_", "l2_cache_management_")
 _START = re.compile(r"^(?:\[[^\n]*\] )?Layers:\n", re.MULTILINE)
 _END = "\n\nI/O Tensors:\n"
 _ROW_KEYS = (
@@ -51,7 +54,7 @@ def holds_table(text: str) -> bool:
 
 def read_graph(text: str, where: str) -> LayerGraph:
     """Return the compiled layer graph of a builder's log, or of the table alone; raises `ModelError`."""
-    layers = read_table(text, where)
+    layers, _ = rename_generations(read_table(text, where))
     record = build_record(text)
     return LayerGraph(
         origin="compiled",
@@ -113,7 +116,7 @@ def _rows(body: str, where: str) -> Iterator[str]:
 
 
 def _layer(row: str, where: str) -> Layer:
-    name, kind, inputs, _constants, outputs, tactic, _stream, metadata = _cut(row, _ROW_KEYS, where)
+    name, kind, inputs, _constants, outputs, tactic, _stream, metadata = cut(row, _ROW_KEYS, where)
     return Layer(
         name=name,
         kind=kind,
@@ -125,31 +128,39 @@ def _layer(row: str, where: str) -> Layer:
 
 
 def _tensors(text: str, where: str) -> tuple[Tensor, ...]:
-    tensors, position = [], text.find(_TENSOR_KEYS[0])
+    tensors = (_tensor(entry, where) for entry in entries(text, _TENSOR_KEYS[0], where))
+    return tuple(tensor for tensor in tensors if not tensor.name.startswith(CACHE_PREFIXES))
+
+
+def entries(text: str, start: str, where: str) -> list[str]:
+    """Return the tensors' entries in a row's list, each of which starts with `start`; raises `ModelError`."""
+    found, position = [], text.find(start)
     while position >= 0:
-        following = text.find("}, " + _TENSOR_KEYS[0], position)
-        entry = text[position:] if following < 0 else text[position : following + 1]
-        tensors.append(_tensor(entry, where))
+        following = text.find("}, " + start, position)
+        found.append(text[position:] if following < 0 else text[position : following + 1])
         position = -1 if following < 0 else following + len("}, ")
-    if not tensors and text.strip():
-        raise ModelError(
-            f"{where}: cannot read the tensors {text[:60]!r} of the layer table; is it TensorRT-RTX 1.7's?"
-        )
-    return tuple(tensors)
+    if not found and text.strip():
+        raise ModelError(f"{where}: cannot read the tensors {text[:60]!r} of the layer table; keep the whole log")
+    return found
 
 
 def _tensor(entry: str, where: str) -> Tensor:
-    name, dims, _strides, _order, datatype, layout = _cut(entry, _TENSOR_KEYS, where)
+    name, dims, _strides, _order, datatype, layout = cut(entry, _TENSOR_KEYS, where)
     if not layout.endswith(_TENSOR_END):
         raise ModelError(f"{where}: tensor {name!r} of the layer table is cut; keep the builder's whole log")
+    return Tensor(name, numbers(dims, name, where), dtype(datatype), layout.removesuffix(_TENSOR_END).strip())
+
+
+def numbers(dims: str, name: str, where: str) -> tuple[int, ...]:
+    """Return the dimensions of tensor `name` as a row has them; raises `ModelError`."""
     try:
-        numbers = tuple(int(number) for number in dims.split(",") if number.strip())
+        return tuple(int(number) for number in dims.split(",") if number.strip())
     except ValueError as error:
         raise ModelError(f"{where}: tensor {name!r} of the layer table has dimensions [{dims}]") from error
-    return Tensor(name, numbers, dtype(datatype), layout.removesuffix(_TENSOR_END).strip())
 
 
-def _cut(text: str, keys: tuple[str, ...], where: str) -> list[str]:
+def cut(text: str, keys: tuple[str, ...], where: str) -> list[str]:
+    """Return what stands behind each key, in the order in which they come; raises `ModelError` where one is missing."""
     spans, position = [], 0
     for key in keys:
         found = text.find(key, position)

@@ -25,17 +25,19 @@ def signals(layers: Sequence[Layer], origin: Origin, *, conversions_known: bool 
         float_writes=_float_writes(layers) if has_tensors else None,
         traffic_bytes=traffic_bytes(layers) if has_tensors else None,
         int8_share=_int8_share(layers),
-        time_us=_time_us(layers),
+        time_us=total_time_us(layers),
     )
 
 
 def traffic_bytes(layers: Iterable[Layer]) -> int | None:
     """Return the bytes of all activations read and written, weights excluded; None when a size is not known.
 
-    A proxy, not a time: caches, halos and scratch memory are left out.
+    A proxy, not a time: caches, halos and scratch memory are left out. A layer that launches no kernel moves nothing.
     """
     total = 0
     for layer in layers:
+        if kinds.is_idle(layer):
+            continue
         for tensor in (*layer.inputs, *layer.outputs):
             if tensor.size_bytes is None:
                 return None
@@ -43,12 +45,21 @@ def traffic_bytes(layers: Iterable[Layer]) -> int | None:
     return total
 
 
+def total_time_us(layers: Iterable[Layer]) -> float | None:
+    """Return the sum of the layers' times in microseconds, None where none has one.
+
+    Not a latency: the profiler waits after each layer, and layers on several streams overlap.
+    """
+    times = [layer.time_us for layer in layers if layer.time_us is not None]
+    return sum(times) if times else None
+
+
 def _count(flags: Iterable[bool]) -> int:
     return sum(flags)
 
 
 def _float_writes(layers: Sequence[Layer]) -> int:
-    return sum(kinds.is_float(tensor) for layer in layers for tensor in layer.outputs)
+    return sum(kinds.is_float(tensor) for layer in layers for tensor in layer.outputs if not kinds.is_idle(layer))
 
 
 def _int8_share(layers: Sequence[Layer]) -> float | None:
@@ -56,8 +67,3 @@ def _int8_share(layers: Sequence[Layer]) -> float | None:
     if not precisions or None in precisions:
         return None
     return sum(map(bool, precisions)) / len(precisions)
-
-
-def _time_us(layers: Sequence[Layer]) -> float | None:
-    times = [layer.time_us for layer in layers if layer.time_us is not None]
-    return sum(times) if times else None

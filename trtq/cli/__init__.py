@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from trtq import __version__
-from trtq.cli import build, diff, doctor, eval_, export, finetune, graph, layers, lint, predict, quantize, report, rule, unify
+from trtq.cli import build, diff, doctor, eval_, export, finetune, fp16, graph, layers, lint, predict, quantize, report, rule, unify
 from trtq.errors import MissingBackendError, TrtqError
 
 INTERRUPTED = 130
@@ -40,6 +40,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("quantize", quantize.quantize, "Insert, tie and calibrate quantizers."),
     ("finetune", finetune.finetune, "Train the quantized network (QAT)."),
     ("export", export.export, "Export the network to ONNX."),
+    ("fp16", fp16.fp16, "Cast the float part of an ONNX file to FP16."),
     ("unify", unify.unify, "Give tensors that TensorRT joins one scale."),
     ("lint", lint.lint, "Check a Q/DQ file by TensorRT's rules."),
     ("rule", rule.rule, "Explain a lint rule."),

@@ -15,6 +15,7 @@ from trtq.errors import ModelError, OutputError
 from trtq.qdq.remembering import without_collection
 
 INLINE_LIMIT_BYTES = 1 << 31  # protobuf's own limit for one message
+EXTERNAL_FROM_BYTES = 1024  # smaller constants stay in the model, where shape inference reads them
 
 
 def load(path: Path) -> ir.Model:
@@ -24,6 +25,8 @@ def load(path: Path) -> ir.Model:
     is missing, short or outside the model's own folder.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ModelError(f"{path}: is not a file; name an ONNX file")  # a pipe or device might never end
         proto = onnx.load(str(path), format="protobuf", load_external_data=False)
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
@@ -56,6 +59,29 @@ def save(model: ir.Model, path: Path) -> None:
     if proto.ByteSize() >= INLINE_LIMIT_BYTES:
         raise ModelError(f"{path}: the network is over 2 GiB; keep its weights as external data")
     copy_weights(model, path.resolve().parent)
+    files.write_bytes(path, proto.SerializeToString(deterministic=True))
+
+
+def has_external_data(model: ir.Model) -> bool:
+    """Tell whether any weights of `model` lie in a file of their own."""
+    return bool(_weights_files(model))
+
+
+def save_external(model: ir.Model, path: Path) -> None:
+    """Write `model` to `path` and its weights to one file beside it, `path` with `.data` behind, each atomically.
+
+    The weights come first, so a model that is there is whole. Raises `OutputError` when they cannot be written.
+    """
+    location = f"{path.name}.data"
+    with files.atomic_path(path.with_name(location)) as temporary:
+        ir.external_data.unload_from_model(
+            model, temporary.parent, temporary.name, size_threshold_bytes=EXTERNAL_FROM_BYTES
+        )
+        with without_collection():
+            proto = ir.to_proto(model)
+        for tensor in proto.graph.initializer:
+            for entry in tensor.external_data:
+                entry.value = location if entry.key == "location" else entry.value
     files.write_bytes(path, proto.SerializeToString(deterministic=True))
 
 

@@ -72,7 +72,7 @@ def compared(source: Path, recipe: Path) -> dict[str, Any]:
 
 def built(model: Path) -> dict[str, Any]:
     """Build the engine; return its signals and how many tensors the file still quantizes with two scales."""
-    trtq("build", model, "--output", model.parent)
+    trtq("build", model, "--backend", "rtx", "--output", model.parent)
     signals, _ = trtq("layers", model.parent)
     return {**{name: signals[name] for name in SIGNALS}, "tensors_with_two_scales": two_scales(qdq.load(model))}
 

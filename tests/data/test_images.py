@@ -70,6 +70,16 @@ def test_arrays_are_taken_as_they_are(tmp_path: Path, name: str) -> None:
     assert np.array_equal(found, values.astype(np.float32))
 
 
+def test_batches_have_a_length_a_limit_and_are_read_again(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.arange(7 * 12, dtype=np.float32).reshape(7, 3, 2, 2))
+    batches = load_images(tmp_path / "images.npy", (2, 3, 2, 2), limit=5)
+    assert (len(batches), batches.images) == (3, 5)
+    first, second = list(batches), list(batches)
+    assert [len(one) for one in first] == [2, 2, 1]
+    assert all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
+    assert load_images(tmp_path / "images.npy", (-1, 3, 2, 2), limit=100).images == 7
+
+
 def test_a_recipe_gives_its_calibration_images(tmp_path: Path) -> None:
     path = write_recipe(tmp_path)
     recipe = load_recipe(path)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from trtq import backends, qdq
+from trtq import backends, qdq, rules
+from trtq.config import Calibrator
 from trtq.errors import ConfigError, DataError, ModelError
 from trtq.predict import predict
-from trtq.ptq import activations, collect_max, insert, quantize_float
+from trtq.ptq import activations, collect_max, insert, observe, quantize_file
 
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
 
@@ -85,6 +87,13 @@ def worst_sqnr_db(reference: Path, quantized: Path, images: list[np.ndarray]) ->
     return min(10 * np.log10(signal[name] / noise[name]) for name in signal)
 
 
+def assert_nothing_to_mend(path: Path) -> None:
+    """Lint finds nothing, and unify changes nothing."""
+    model = qdq.load(path)
+    assert [f"{one.code} {one.message}" for one in rules.lint(model)] == []
+    assert qdq.groups(model) and qdq.unify(model).edits == ()
+
+
 def test_maxima_are_those_of_numpy_whatever_the_batch(source: Path, tmp_path: Path) -> None:
     images = list(batches((3, 3, 12, 12), 4))
     everything = onnx.load(source)
@@ -145,19 +154,16 @@ def test_bad_calibration_data_is_named(source: Path, tmp_path: Path) -> None:
 
 def test_quantized_network_is_valid_close_to_float_and_placed_for_few_conversions(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "int8.onnx"
-    inserted = quantize_float(source, batches((4, 3, 12, 12), 8), target)
-    # image, r1 (conv2, residual), cat, f, m: one pair each, whoever reads them.
-    assert (inserted.pairs, inserted.left_float) == (5, ())
+    inserted = quantize_file(source, target, batches((4, 3, 12, 12), 8))
+    # image, r1 (conv2, residual), cat, c3 (pool), f, m: one pair each, whoever reads them; r1 and cat share a scale.
+    assert (inserted.pairs, inserted.layers, inserted.groups, inserted.left_float) == (6, 6, 1, ())
+    assert set(inserted.amax) == {"image", "r1", "cat", "c3", "f", "m"} and inserted.amax["r1"] == inserted.amax["cat"]
     model = onnx.load(target)
     onnx.checker.check_model(model, full_check=True)
-    assert [node.op_type for node in model.graph.node].count("QuantizeLinear") == 5
+    assert [node.op_type for node in model.graph.node].count("QuantizeLinear") == 6
     assert worst_sqnr_db(source, target, list(batches((4, 3, 12, 12), 4))) >= SQNR_FLOOR_DB
-    unified = qdq.load(target)
-    qdq.unify(unified)
-    assert all(group.agrees for group in qdq.groups(unified))
-    # The input and the float result of the pool; before unify `r1` is quantized for itself and for the Concat, too.
-    assert predict(unified, "explicit").signals.conversions == 2
-    assert predict(qdq.load(target), "explicit").signals.conversions == 4
+    # Nothing but the input is converted.
+    assert predict(qdq.load(target), "explicit").signals.conversions == 1
 
 
 def test_weights_are_int8_per_output_channel(source: Path) -> None:
@@ -184,7 +190,7 @@ def test_scale_is_amax_over_127_and_zero_ranges_stay_float(source: Path) -> None
     model = qdq.load(source)
     amax = {"image": 1.0, "r1": 2.54, "cat": 3.0, "f": 0.0, "m": 1.0}
     inserted = insert(model, amax)
-    assert inserted.pairs == 4
+    assert inserted.pairs == 4 and inserted.layers == 5
     assert len(inserted.left_float) == 1 and "'f' is all zero" in inserted.left_float[0]
     scales = {
         node.inputs[0].name: node.inputs[1].const_value.numpy()
@@ -192,7 +198,9 @@ def test_scale_is_amax_over_127_and_zero_ranges_stay_float(source: Path) -> None
         if node.op_type == "QuantizeLinear"
     }
     assert scales.keys() == {"image", "r1", "cat", "m"}
-    assert scales["r1"].dtype == np.float32 and float(scales["r1"]) == pytest.approx(0.02)
+    assert scales["image"].dtype == np.float32 and float(scales["image"]) == np.float32(1 / 127)
+    # One group, the widest of its ranges.
+    assert float(scales["r1"]) == float(scales["cat"]) == np.float32(3 / 127)
 
 
 def test_residual_goes_to_the_side_without_a_convolution_of_its_own(source: Path) -> None:
@@ -213,13 +221,107 @@ def test_excluded_nodes_keep_float_weights(source: Path) -> None:
         "gemm",
         "gemm_transposed",
     }
-    with pytest.raises(ConfigError, match="'head' matches no node"):
-        insert(qdq.load(source), {}, exclude=["head"])
+    by_tensor = qdq.load(source)
+    left = insert(by_tensor, dict.fromkeys(activations(by_tensor), 1.0), exclude=["y?"]).left_float
+    assert left == ("Gemm y1: excluded by 'y?'", "Gemm y2: excluded by 'y?'")
+    with pytest.raises(ConfigError, match=r"'conf1' matches no node of the network; did you mean 'conv1'\?"):
+        insert(qdq.load(source), {}, exclude=["conf1"])
+
+
+def test_an_excluded_sum_reads_float_whatever_the_rules_want(source: Path) -> None:
+    model = qdq.load(source)
+    insert(model, dict.fromkeys(activations(model, ["add"]), 1.0), exclude=["add"])
+    [add] = [node for node in model.graph if node.op_type == "Add"]
+    assert [value.producer().op_type for value in add.inputs] == ["Conv", "Relu"]
+    assert {finding.code for finding in rules.lint(model)} == {"TQ201"}
+
+
+def test_float_weights_keep_their_numbers_for_tensorrt_8(source: Path, tmp_path: Path) -> None:
+    images = list(batches((4, 3, 12, 12), 2))
+    for form in ("int8", "float"):
+        quantize_file(source, tmp_path / f"{form}-weights.onnx", images, weights=form)
+    model = qdq.load(tmp_path / "float-weights.onnx")
+    stored = {node.inputs[0].name for node in model.graph if node.op_type == "QuantizeLinear"}
+    assert stored >= {"w1", "w2", "w3", "wm", "wg", "wh"}
+    sessions = [backends.runner("ort").load(tmp_path / f"{form}-weights.onnx") for form in ("int8", "float")]
+    one, other = (session.run({"image": images[0]}) for session in sessions)
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    onnx.save(network(opset=18), tmp_path / "new.onnx")
+    with pytest.raises(ConfigError, match="reads opset 17 at most, and the network has 18"):
+        quantize_file(tmp_path / "new.onnx", tmp_path / "no.onnx", images, weights="float")
+
+
+def test_the_input_is_never_written_over(source: Path) -> None:
+    before = source.read_bytes()
+    with pytest.raises(ConfigError, match="is the input itself"):
+        quantize_file(source, source.parent / "." / source.name, batches((1, 3, 12, 12), 1))
+    with pytest.raises(ConfigError, match=r"calibrator 'man'.*did you mean 'max'"):
+        quantize_file(source, source.with_name("no.onnx"), batches((1, 3, 12, 12), 1), calibrator="man")
+    assert source.read_bytes() == before and not source.with_name("no.onnx").exists()
+
+
+def test_an_unfolded_export_with_identity_and_constant_nodes_is_cleaned_first(source: Path, tmp_path: Path) -> None:
+    model = onnx.load(source)
+    random = np.random.default_rng(3)
+    for name, values in {
+        "gamma": random.uniform(0.5, 2, 8),
+        "beta": random.normal(size=8),
+        "zero": np.zeros(8),
+    }.items():
+        constant = helper.make_node("Constant", [], [name], value=numpy_helper.from_array(values.astype(np.float32)))
+        model.graph.node.insert(0, constant)
+    model.graph.node.insert(3, helper.make_node("Identity", ["gamma"], ["variance"]))
+    (relu,) = [node for node in model.graph.node if node.name == "relu1"]
+    place = list(model.graph.node).index(relu)
+    inputs = ["c1", "gamma", "beta", "zero", "variance"]
+    model.graph.node.insert(place, helper.make_node("BatchNormalization", inputs, ["n1"], name="norm"))
+    relu.input[0] = "n1"
+    onnx.save(model, tmp_path / "unfolded.onnx")
+    quantize_file(tmp_path / "unfolded.onnx", tmp_path / "int8.onnx", batches((4, 3, 12, 12), 4))
+    kinds = {node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node}
+    assert not kinds & {"BatchNormalization", "Identity", "Constant"}
+    images = list(batches((4, 3, 12, 12), 2))
+    assert worst_sqnr_db(tmp_path / "unfolded.onnx", tmp_path / "int8.onnx", images) >= SQNR_FLOOR_DB
+    assert_nothing_to_mend(tmp_path / "int8.onnx")
+
+
+def test_external_weights_end_in_the_file_and_stay_as_they_were(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    onnx.save(onnx.load(source), tmp_path / "in" / "m.onnx", save_as_external_data=True, location="w", size_threshold=0)
+    before = (tmp_path / "in" / "w").read_bytes()
+    images = list(batches((2, 3, 12, 12), 2))
+    quantize_file(tmp_path / "in" / "m.onnx", tmp_path / "external.onnx", images)
+    quantize_file(source, tmp_path / "inline.onnx", images)
+    assert (tmp_path / "external.onnx").read_bytes() == (tmp_path / "inline.onnx").read_bytes()
+    assert (tmp_path / "in" / "w").read_bytes() == before and not (tmp_path / "w").exists()
+
+
+def test_a_range_that_cuts_away_nearly_all_is_noted_with_a_better_one(source: Path, tmp_path: Path) -> None:
+    images = [next(batches((4, 3, 12, 12), 1))]
+    images[0][:, :, :2] = 60  # a few values far out hold nearly all of the power
+    cut = quantize_file(source, tmp_path / "cut.onnx", images, calibrator="percentile", percentile=50.0)
+    (note,) = [line for line in cut.notes if line.startswith("tensor 'image'")]
+    assert re.search(r"percentile takes the range 0\.\d+, which leaves 0\.\d dB of it; mse would take [56]\d", note)
+    assert quantize_file(source, tmp_path / "fine.onnx", images, calibrator="mse").notes == ()
+    assert quantize_file(source, tmp_path / "max.onnx", images, calibrator="max").notes == ()
+
+
+def test_a_group_takes_its_range_from_all_its_values_together(source: Path, tmp_path: Path) -> None:
+    images = list(batches((4, 3, 12, 12), 4))
+    inserted = quantize_file(source, tmp_path / "int8.onnx", images, calibrator="percentile", percentile=90.0)
+    seen = {name: [] for name in ("r1", "cat", "c3")}
+    for values in observe(qdq.load(source), tuple(seen), images):
+        for name, value in values.items():
+            seen[name].append(np.abs(value).ravel())
+    joined = np.concatenate(seen["r1"] + seen["cat"])
+    assert inserted.amax["r1"] == inserted.amax["cat"] == pytest.approx(np.percentile(joined, 90), rel=2e-3)
+    assert inserted.amax["c3"] == pytest.approx(np.percentile(np.concatenate(seen["c3"]), 90), rel=2e-3)
+    assert inserted.amax["r1"] != pytest.approx(np.percentile(np.concatenate(seen["r1"]), 90), rel=2e-3)
 
 
 def test_a_dead_weight_stays_float_and_is_said(tmp_path: Path) -> None:
     onnx.save(network(dead=True), tmp_path / "dead.onnx")
-    inserted = quantize_float(tmp_path / "dead.onnx", batches((2, 3, 12, 12), 2), tmp_path / "int8.onnx")
+    inserted = quantize_file(tmp_path / "dead.onnx", tmp_path / "int8.onnx", batches((2, 3, 12, 12), 2))
     assert any(line.startswith("Conv c1") and "weight is all zero" in line for line in inserted.left_float)
     onnx.checker.check_model(onnx.load(tmp_path / "int8.onnx"), full_check=True)
 
@@ -238,17 +340,11 @@ def test_networks_that_cannot_be_quantized_are_refused(source: Path, tmp_path: P
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared ONNX files are not here")
-def test_a_real_export_keeps_its_accuracy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("calibrator", ["max", "percentile", "mse", "entropy"])
+def test_a_real_export_keeps_its_accuracy(tmp_path: Path, calibrator: Calibrator) -> None:
     target = tmp_path / "int8.onnx"
-    inserted = quantize_float(SHARED, batches((1, 3, 64, 64), 16), target)
+    inserted = quantize_file(SHARED, target, batches((1, 3, 64, 64), 16), calibrator=calibrator)
     assert inserted.left_float == ()
     onnx.checker.check_model(onnx.load(target), full_check=True)
-    images = list(batches((1, 3, 64, 64), 8))
-    assert worst_sqnr_db(SHARED, target, images) >= SQNR_FLOOR_DB
-    model = qdq.load(target)
-    before = predict(model, "explicit").signals.conversions
-    qdq.unify(model)
-    assert all(group.agrees for group in qdq.groups(model))
-    qdq.save(model, tmp_path / "unified.onnx")
-    assert predict(model, "explicit").signals.conversions < before
-    assert worst_sqnr_db(SHARED, tmp_path / "unified.onnx", images) >= SQNR_FLOOR_DB
+    assert worst_sqnr_db(SHARED, target, list(batches((1, 3, 64, 64), 8))) >= SQNR_FLOOR_DB
+    assert_nothing_to_mend(target)

@@ -10,7 +10,25 @@ from typing import Annotated
 import typer
 
 from trtq import __version__
-from trtq.cli import build, diff, doctor, eval_, export, finetune, fp16, graph, layers, lint, predict, quantize, report, rule, unify
+from trtq.cli import (
+    build,
+    cache,
+    diff,
+    doctor,
+    eval_,
+    export,
+    finetune,
+    fp16,
+    graph,
+    layers,
+    lint,
+    predict,
+    ptq,
+    quantize,
+    report,
+    rule,
+    unify,
+)
 from trtq.errors import MissingBackendError, TrtqError
 
 INTERRUPTED = 130
@@ -40,6 +58,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("quantize", quantize.quantize, "Insert, tie and calibrate quantizers."),
     ("finetune", finetune.finetune, "Train the quantized network (QAT)."),
     ("export", export.export, "Export the network to ONNX."),
+    ("ptq", ptq.ptq, "Quantize a float ONNX file."),
     ("fp16", fp16.fp16, "Cast the float part of an ONNX file to FP16."),
     ("unify", unify.unify, "Give tensors that TensorRT joins one scale."),
     ("lint", lint.lint, "Check a Q/DQ file by TensorRT's rules."),
@@ -54,6 +73,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
 )
 for name, command, summary in COMMANDS:
     app.command(name, short_help=summary)(command)
+app.add_typer(cache.app, name="cache", short_help="Turn a calibration cache into Q/DQ and back.")
 
 
 def _show_version(wanted: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,13 +25,29 @@ ARRAYS = (".npy", ".npz")
 COLOURS = 3
 
 
-def load_images(source: Path, shape: Sequence[int]) -> Iterator[npt.NDArray[Any]]:
-    """Yield float32 batches (n, ...) for a network whose input has `shape`; a dimension of -1 is free.
+class Batches:
+    """Float32 batches (n, ...) of images, read when they are asked for, as often as they are; len() counts batches."""
+
+    def __init__(self, count: int, read: Callable[[int], npt.NDArray[Any]], batch: int) -> None:
+        self.images = count
+        self._read = read
+        self._batch = batch
+
+    def __len__(self) -> int:
+        return math.ceil(self.images / self._batch)
+
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
+        for start in range(0, self.images, self._batch):
+            yield np.stack([self._read(index) for index in range(start, min(start + self._batch, self.images))])
+
+
+def load_images(source: Path, shape: Sequence[int], limit: int | None = None) -> Batches:
+    """Return float32 batches (n, ...) for a network whose input has `shape`; a dimension of -1 is free.
 
     source: a folder of pictures (sub-folders too, in order of their paths), each as RGB in 0..1, resized to the
     network's height and width; a .npy file, or an .npz file of one array, (images, ...), as the network takes it; or a
     recipe (.toml), whose calibration images are taken. n is the network's batch, 1 where that is free; the last may be
-    smaller. Arrays are never unpickled.
+    smaller. Arrays are never unpickled. limit: take the first so many images only.
     Raises `DataError` for what cannot be used, at once where it shows without reading every image; `ConfigError` for a
     recipe that is wrong; `MissingBackendError` without Pillow.
     """
@@ -39,23 +56,20 @@ def load_images(source: Path, shape: Sequence[int]) -> Iterator[npt.NDArray[Any]
     if not source.exists():
         raise DataError(f"{source}: no such folder or file; give images")
     if source.is_dir():
-        return _batches(*_pictures(source, shape), shape)
+        return _batches(*_pictures(source, shape), shape, limit)
     if source.suffix.lower() in ARRAYS:
         array = _array(source, shape)
-        return _batches(len(array), lambda index: _finite(source, np.asarray(array[index], np.float32)), shape)
+        return _batches(len(array), lambda index: _finite(source, np.asarray(array[index], np.float32)), shape, limit)
     if source.suffix.lower() == ".toml":
-        return _batches(*_calibration(source, shape), shape)
+        return _batches(*_calibration(source, shape), shape, limit)
     raise DataError(f"{source}: is neither a folder of pictures nor a .npy, .npz or recipe (.toml) file")
 
 
 _Read = Callable[[int], npt.NDArray[Any]]
 
 
-def _batches(count: int, read: _Read, shape: Sequence[int]) -> Iterator[npt.NDArray[Any]]:
-    batch = shape[0] if shape[0] > 0 else 1
-    return (
-        np.stack([read(index) for index in range(start, min(start + batch, count))]) for start in range(0, count, batch)
-    )
+def _batches(count: int, read: _Read, shape: Sequence[int], limit: int | None) -> Batches:
+    return Batches(count if limit is None else min(count, limit), read, shape[0] if shape[0] > 0 else 1)
 
 
 def _pictures(folder: Path, shape: Sequence[int]) -> tuple[int, _Read]:

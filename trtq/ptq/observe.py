@@ -30,9 +30,9 @@ def observe(
     fed = {reading.name(value) for value in model.graph.inputs}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "observed.onnx"
-        onnx_file.save(_showing(model, [tensor for tensor in tensors if tensor not in fed]), path)
+        onnx_file.save(showing(model, [tensor for tensor in tensors if tensor not in fed]), path)
         session = backends.runner("ort").load(path, threads=threads)
-    for feed in feeds(session, images):
+    for feed, _ in feeds(session, images):
         values = {**session.run(feed), **feed}
         yield {tensor: values[tensor] for tensor in tensors}
 
@@ -49,8 +49,8 @@ def input_shape(model: ir.Model) -> tuple[int, ...]:
     return tuple(dim if isinstance(dim, int) and dim > 0 else -1 for dim in inputs[0].shape)
 
 
-def _showing(model: ir.Model, tensors: Sequence[str]) -> ir.Model:
-    """Return a copy whose outputs are `tensors`, or its own where there are none."""
+def showing(model: ir.Model, tensors: Sequence[str]) -> ir.Model:
+    """Return a copy whose outputs are `tensors`, or its own where there are none; `ModelError` for an unknown one."""
     copy = model.clone()
     values = ir.convenience.create_value_mapping(copy.graph)
     for tensor in tensors:

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from trtq.config import did_you_mean
 from trtq.errors import ConfigError, ModelError
 from trtq.qdq import reading
+from trtq.qdq.groups import joint_of
+from trtq.rules.missing_pairs import Place
+from trtq.rules.outlook import Outlook, before, data_of, dequantized, is_average_pool
+from trtq.rules.tq213_float_island import INT8_BETWEEN_PAIRS
 
 # ConvTranspose stays float: sources disagree about the axis of its weight scales, and its int8 kernels are few.
 QUANTIZED = ("Conv", "Gemm", "MatMul")
-SINGLE_INPUT = ("BatchNormalization", "Relu", "Clip", "LeakyRelu", "Dropout", "Identity")
 PER_CHANNEL_OPSET = 13
 
 
@@ -30,23 +34,15 @@ class Site:
         return reading.name(self.node.inputs[self.index])
 
 
-def activations(model: ir.Model, exclude: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the tensors whose ranges `insert` needs, each once, in graph order.
-
-    Raises `ConfigError` for a glob in `exclude` that matches no node, `ModelError` for what `insert` refuses.
-    """
-    return tuple(dict.fromkeys(site.tensor for site in sites(model, exclude)))
-
-
 def sites(model: ir.Model, exclude: Sequence[str]) -> list[Site]:
-    """Return every place of a pair in graph order; raises as `insert` does."""
+    """Return every operator's input that gets a pair of its own, in graph order; raises as `insert` does."""
     opset = model.graph.opset_imports.get("", 0)
     if opset < PER_CHANNEL_OPSET:
         raise ModelError(f"the network has opset {opset}; per-channel Q/DQ needs {PER_CHANNEL_OPSET}: export it again")
     if any(reading.is_quantize(node) or reading.is_dequantize(node) for node in model.graph):
         raise ModelError("the network holds Q/DQ nodes already; quantize the float network")
-    left = _excluded(model, exclude)
-    weighted = [node for node in model.graph if _is_weighted(node) and node not in left]
+    left = excluded(model, exclude)
+    weighted = [node for node in model.graph if is_weighted(node) and node not in left]
     order = {node: index for index, node in enumerate(model.graph)}
     quantized = set(weighted)
     adds = [node for node in model.graph if node.op_type == "Add" and node not in left]
@@ -55,18 +51,69 @@ def sites(model: ir.Model, exclude: Sequence[str]) -> list[Site]:
     return sorted(found, key=lambda site: order[site.node])
 
 
-def _excluded(model: ir.Model, exclude: Sequence[str]) -> set[ir.Node]:
-    names = [(node, node.name or reading.name(node.outputs[0])) for node in model.graph]
-    found: set[ir.Node] = set()
-    for pattern in exclude:
-        matches = [node for node, name in names if fnmatch.fnmatchcase(name, pattern)]
-        if not matches:
-            raise ConfigError(f"exclude '{pattern}' matches no node of the network; see their names with `trtq graph`")
-        found.update(matches)
+def enclosable(model: ir.Model) -> list[Place]:
+    """Return the float inputs of operators that run in int8 between pairs, where int8 kernels stand around them.
+
+    Those are, in a network whose layers have their pairs, the Mul of a squeeze-and-excitation block, a ReduceMean, and
+    the like: what all reads quantized, and what int8 kernels write. Source: NVIDIA's tensorflow-quantization, which
+    quantizes both inputs of such a Mul; the float stretches of TQ213.
+    """
+    outlook = Outlook(model)
+    found: list[Place] = []
+    for node in model.graph:
+        if node.op_type not in INT8_BETWEEN_PAIRS or node.domain not in ("", "ai.onnx") or is_average_pool(node):
+            continue
+        data, result = data_of(node), node.outputs[0]
+        scaled = len(data) < 2 and node.op_type != "ReduceMean"  # by a constant: that fuses with what writes it
+        if scaled or before(node) is not None or node in outlook.sums:
+            continue
+        if outlook.takes(result) and outlook.wants(result) and all(_is_int8(value, outlook) for value in data):
+            found.extend(Place(node, value) for value in data if not dequantized(value))
     return found
 
 
-def _is_weighted(node: ir.Node) -> bool:
+def _is_int8(value: ir.Value | None, outlook: Outlook) -> bool:
+    """Tell whether a pair or an int8 kernel writes `value`, or what it is only a copy of."""
+    while value is not None and not dequantized(value):
+        node = value.producer()
+        if node is None or outlook.in_int8_kernel(node):
+            return node is not None
+        joint = joint_of(node)
+        value = None if joint is None or joint.all_inputs else node.inputs[0]
+    return value is not None
+
+
+def excluded(model: ir.Model, exclude: Sequence[str]) -> dict[ir.Node, str]:
+    """Return the nodes that a glob matches, by name or by a tensor that they write, each with its glob.
+
+    Raises `ConfigError` for a glob that matches none.
+    """
+    names = {node: (*filter(None, [node.name]), *map(reading.name, node.outputs)) for node in model.graph}
+    found: dict[ir.Node, str] = {}
+    for pattern in exclude:
+        matches = [node for node, own in names.items() if any(fnmatch.fnmatchcase(name, pattern) for name in own)]
+        if not matches:
+            layers = [name for node, own in names.items() if node.op_type in reading.WEIGHTED for name in own]
+            hint = did_you_mean(pattern, dict.fromkeys(part for name in layers for part in _meant(name, pattern)))
+            known = f"; its layers are {layers[0]} and {len(layers) - 1} more names" if layers else ""
+            raise ConfigError(f"exclude '{pattern}' matches no node of the network{hint or known}")
+        found.update((node, found.get(node, pattern)) for node in matches)
+    return found
+
+
+def _meant(name: str, pattern: str) -> Iterator[str]:
+    """Yield what might have been meant by `pattern`: the name, or for a beginning one of its beginnings."""
+    if not pattern.endswith("*"):
+        yield name
+        return
+    for index, letter in enumerate(name):
+        if letter in "/." and index:
+            yield name[:index] + "*"
+            yield name[: index + 1] + "*"
+
+
+def is_weighted(node: ir.Node) -> bool:
+    """Tell whether `node` gets int8 weights: QUANTIZED, data times a constant; `ModelError` for another float type."""
     if node.op_type not in QUANTIZED or node.domain not in ("", "ai.onnx") or len(node.inputs) < 2:
         return False
     if reading.is_constant(node.inputs[0]) or not reading.is_constant(node.inputs[1]):
@@ -98,11 +145,11 @@ def _residual_inputs(add: ir.Node, quantized: set[ir.Node], order: Mapping[ir.No
 
 
 def _convolution_behind(value: ir.Value | None, quantized: set[ir.Node]) -> ir.Node | None:
-    while value is not None and len(value.uses()) == 1 and not value.is_graph_output():
+    """Return the layer whose result, through normalization and activation, `value` is, where nothing else reads it."""
+    uses = 1
+    while value is not None and len(value.uses()) == uses and not value.is_graph_output():
         node = value.producer()
         if node is None or node in quantized:
             return node
-        if node.op_type not in SINGLE_INPUT:
-            return None
-        value = node.inputs[0]
+        value, uses = before(node), 2 if node.op_type == "Mul" else 1
     return None

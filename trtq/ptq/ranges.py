@@ -1,10 +1,10 @@
-"""Ranges of activations, streamed through ONNX Runtime: the network computes its own maxima, one number a tensor."""
+"""Maxima of activations, streamed through ONNX Runtime: the network computes them itself, one number a tensor."""
 
 from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from trtq.errors import DataError, ModelError
 from trtq.qdq import editing, reading
 from trtq.qdq import model as onnx_file
 
+Progress = Callable[[int, int], None]
 FLOATS = ("float16", "float64")
 
 
@@ -31,42 +32,73 @@ def collect_max(model_path: Path, tensors: Sequence[str], images: Iterable[npt.N
     return max_of(onnx_file.load(model_path), tensors, images)
 
 
-def max_of(model: ir.Model, tensors: Sequence[str], images: Iterable[npt.NDArray[Any]]) -> dict[str, float]:
-    """Do what `collect_max` does for a network in memory, which is left as it is."""
+def max_of(
+    model: ir.Model,
+    tensors: Sequence[str],
+    images: Iterable[npt.NDArray[Any]],
+    *,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Do what `collect_max` does for a network in memory, which is left as it is.
+
+    progress: called with how many batches are done, and of how many, where `images` has a length.
+    """
     probed, outputs = _probed(model, tensors)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "probed.onnx"
-        onnx_file.save(probed, path)
-        session = backends.runner("ort").load(path)
+    session = _session(probed, threads)
     found = dict.fromkeys(tensors, -math.inf)
-    for feed in feeds(session, images):
+    for feed, _ in feeds(session, counted(images, progress)):
         values = session.run(feed)
         for tensor, (largest, total) in zip(tensors, outputs, strict=True):
             if not np.isfinite(values[total]):
                 raise ModelError(f"tensor '{tensor}' is not finite on a calibration image; check the network's weights")
             found[tensor] = max(found[tensor], float(values[largest]))
     if any(value == -math.inf for value in found.values()):
-        raise DataError("there are no calibration images; check data.path and data.calibration_images in the recipe")
+        raise DataError("there are no calibration images; give at least one")
     return found
+
+
+def sizes_of(model: ir.Model, tensors: Sequence[str], batch: npt.NDArray[Any]) -> dict[str, int]:
+    """Return how many values each of `tensors` holds when the network runs on `batch`; raises as `max_of` does."""
+    copy, values, taken = _bare(model, tensors)
+    outputs = [_append(copy.graph, "Size", values[tensor], taken, ir.DataType.INT64) for tensor in tensors]
+    copy.graph.outputs.extend(outputs)
+    session = _session(copy)
+    feed, _ = next(feeds(session, [batch]))
+    found = session.run(feed)
+    return {tensor: int(found[reading.name(one)]) for tensor, one in zip(tensors, outputs, strict=True)}
 
 
 def _probed(model: ir.Model, tensors: Sequence[str]) -> tuple[ir.Model, list[tuple[str, str]]]:
     """Return a copy that outputs, for each tensor, max |x| and sum |x|: a maximum alone would pass over NaN."""
-    copy = model.clone()
-    ir.external_data.load_to_model(copy)
-    values = ir.convenience.create_value_mapping(copy.graph)
-    taken = editing.names(copy)
-    copy.graph.outputs.clear()
+    copy, values, taken = _bare(model, tensors)
     outputs = []
     for tensor in tensors:
-        if tensor not in values:
-            raise ModelError(f"the network has no tensor '{tensor}'; give names of its activations")
         magnitude = _append(copy.graph, "Abs", _as_float(copy.graph, values[tensor], taken), taken)
         largest = _append(copy.graph, "ReduceMax", magnitude, taken, keepdims=0)
         total = _append(copy.graph, "ReduceSum", magnitude, taken, keepdims=0)
         copy.graph.outputs.extend([largest, total])
         outputs.append((reading.name(largest), reading.name(total)))
     return copy, outputs
+
+
+def _bare(model: ir.Model, tensors: Sequence[str]) -> tuple[ir.Model, Mapping[str, ir.Value], set[str]]:
+    """Return a copy without outputs, its values by name, and all names of it."""
+    copy = model.clone()
+    ir.external_data.load_to_model(copy)
+    values = ir.convenience.create_value_mapping(copy.graph)
+    for tensor in tensors:
+        if tensor not in values:
+            raise ModelError(f"the network has no tensor '{tensor}'; give names of its activations")
+    copy.graph.outputs.clear()
+    return copy, values, editing.names(copy)
+
+
+def _session(model: ir.Model, threads: int = 1) -> backends.Session:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "probed.onnx"
+        onnx_file.save(model, path)
+        return backends.runner("ort").load(path, threads=threads)
 
 
 def _as_float(graph: ir.Graph, value: ir.Value, taken: set[str]) -> ir.Value:
@@ -77,18 +109,28 @@ def _as_float(graph: ir.Graph, value: ir.Value, taken: set[str]) -> ir.Value:
     raise ModelError(f"tensor '{value.name}' holds {value.dtype}; only float activations have a range to collect")
 
 
-def _append(graph: ir.Graph, kind: str, value: ir.Value, taken: set[str], **attributes: int) -> ir.Value:
+def _append(
+    graph: ir.Graph,
+    kind: str,
+    value: ir.Value,
+    taken: set[str],
+    dtype: ir.DataType = ir.DataType.FLOAT,
+    **attributes: int,
+) -> ir.Value:
     name = editing.unused_name(f"{value.name}_{kind}", taken)
     node = ir.node(kind, [value], attributes=attributes, name=name)
     node.outputs[0].name = name
-    node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+    node.outputs[0].type = ir.TensorType(dtype)
     graph.append(node)
     return node.outputs[0]
 
 
-def feeds(session: backends.Session, images: Iterable[npt.NDArray[Any]]) -> Iterator[dict[str, npt.NDArray[Any]]]:
-    """Yield what a session of one input is run with: `images` cut and filled up to its batch, in its float type.
+def feeds(
+    session: backends.Session, images: Iterable[npt.NDArray[Any]]
+) -> Iterator[tuple[dict[str, npt.NDArray[Any]], int]]:
+    """Yield what a session of one input is run with, and how many images are in it.
 
+    `images` are cut, and filled up by repeating one, to the network's fixed batch, and take its float type.
     Raises `ModelError` for a network of several inputs, `DataError` for an image that is not finite.
     """
     if len(session.inputs) != 1:
@@ -102,6 +144,14 @@ def feeds(session: backends.Session, images: Iterable[npt.NDArray[Any]]) -> Iter
         for start in range(0, len(batch), fixed or max(1, len(batch))):
             part = batch[start : start + fixed] if fixed else batch
             missing = 0 if fixed is None else fixed - len(part)
-            # Repeating an image changes no maximum.
             filled = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
-            yield {spec.name: filled.astype(spec.dtype) if spec.dtype in FLOATS else filled}
+            yield {spec.name: filled.astype(spec.dtype) if spec.dtype in FLOATS else filled}, len(part)
+
+
+def counted(images: Iterable[npt.NDArray[Any]], progress: Progress | None) -> Iterator[npt.NDArray[Any]]:
+    """Yield `images` and tell `progress` how many are done, where they have a length."""
+    total = len(images) if progress is not None and isinstance(images, Sized) else 0
+    for done, batch in enumerate(images, start=1):
+        yield batch
+        if progress is not None and total:
+            progress(done, total)

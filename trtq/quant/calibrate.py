@@ -12,7 +12,7 @@ import torch
 from trtq.config import QuantSpec
 from trtq.data import Dataset, batches
 from trtq.errors import DataError, ModelError
-from trtq.quant import ranges
+from trtq.ptq import calibrators
 from trtq.quant.insert import Quantized
 
 Progress = Callable[[int, int], None]
@@ -90,4 +90,4 @@ def _amax(quantizer: Any, spec: QuantSpec) -> float:
     counts, edges = calibrator._calib_hist, calibrator._calib_bin_edges
     if counts is None or not float(edges[-1]) > 0:
         return 0.0
-    return ranges.amax_of(counts.numpy().astype(np.float64), edges.numpy().astype(np.float64), spec)
+    return calibrators.amax_of(counts.numpy().astype(np.float64), edges.numpy().astype(np.float64), spec)

@@ -34,7 +34,7 @@ def compile_mode(recipe: Path, mode: str, folder: Path) -> Path:
         trtq("quantize", recipe, "--mode", mode, "--output", checkpoint)
         source = ["--from", str(checkpoint)]
     trtq("export", recipe, "--mode", mode, *source, "--output", model)
-    trtq("build", model, "--output", model.parent)
+    trtq("build", model, "--backend", "rtx", "--output", model.parent)
     return model.parent
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trtq import files
-from trtq.errors import ModelError, OutputError
+from trtq.errors import ModelError, OutputError, TrtqError
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
@@ -55,9 +55,28 @@ def test_a_lock_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
     holder = context.Process(target=_hold, args=(tmp_path, started))
     holder.start()
     started.wait(10)
-    with files.locked(tmp_path):
+    said = []
+    with files.locked(tmp_path, lambda: said.append("waiting")):
         assert (tmp_path / "done").exists()
     holder.join()
+    assert said == ["waiting"]
+    with files.locked(tmp_path, lambda: said.append("waiting again")):
+        assert said == ["waiting"]
+
+
+def test_only_what_was_left_half_written_is_swept(tmp_path: Path) -> None:
+    target = tmp_path / "[net].plan"
+    files.write_text(target, "whole")
+    kept = [tmp_path / name for name in (".[net].plan.txt", ".other.plan.abcd1234.plan", ".[net].plan.notes.md.plan")]
+    for path in kept:
+        path.touch()
+    with files.atomic_path(target) as temporary:
+        # What a killed process leaves is under this very name.
+        left = temporary.read_bytes()
+        name = temporary.name
+    (tmp_path / name).write_bytes(left)
+    files.sweep(target)
+    assert sorted(tmp_path.iterdir()) == sorted([target, *kept])
 
 
 def _hold(folder: Path, started: "multiprocessing.synchronize.Event") -> None:
@@ -65,3 +84,7 @@ def _hold(folder: Path, started: "multiprocessing.synchronize.Event") -> None:
         started.set()
         time.sleep(0.3)
         (folder / "done").touch()
+
+
+def test_an_error_is_one_line_without_control_characters() -> None:
+    assert str(TrtqError("a\x1b[31m\nb\x00 \u202e é ‘")) == r"a\x1b[31m\nb\x00 \u202e é ‘"

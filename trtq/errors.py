@@ -2,9 +2,16 @@
 
 
 class TrtqError(Exception):
-    """Base of all deliberate errors: the message names the thing, what is wrong and what to do."""
+    """Base of all deliberate errors: the message names the thing, what is wrong and what to do.
+
+    As text it is one line without control characters, whatever names a file brings into it.
+    """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        """Return the message, control characters as Python writes them."""
+        return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in super().__str__())
 
 
 class ConfigError(TrtqError):

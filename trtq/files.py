@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from trtq.errors import ModelError, OutputError
 
 CHUNK_BYTES = 1 << 20
+TEMPORARY_NAME = "[a-z0-9_]" * 8  # what tempfile puts between prefix and suffix
 
 
 @contextmanager
@@ -82,16 +84,26 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def sweep(path: Path) -> None:
+    """Remove what killed processes left of `path`: only for the one that holds its folder's lock."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{TEMPORARY_NAME}{glob.escape(path.suffix)}"):
+        left.unlink(missing_ok=True)
+
+
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process, waiting while another one holds it; raises `OutputError`."""
+def locked(folder: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold `folder` for this process, calling `waiting` once where another one holds it; raises `OutputError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("w")
     except OSError as error:
         raise OutputError(f"{folder}: cannot write here ({_reason(error)}); choose another folder") from error
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from trtq import backends, files, layers
-from trtq.backends import BuildSpec, rtx
+from trtq.backends import BuildOptions, BuildSpec, building, rtx
 from trtq.errors import BuildError, ConfigError, MissingBackendError, ModelError, OutputError
 
 trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed (pip install trtq[rtx])")
@@ -163,17 +163,17 @@ def test_deep_chain(deep: Path, tmp_path: Path) -> None:
 
 def test_time_limit(deep: Path, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"longer than 0\.6 s"):
-        rtx.build(BuildSpec(deep), tmp_path / "x.plan", timeout_s=0.6)
+        rtx.build(BuildSpec(deep, options=BuildOptions(timeout_s=0.6)), tmp_path / "x.plan")
     assert not [file for file in tmp_path.glob("*x.plan*") if file.name != "x.plan.failed.log"]
 
 
 def test_failed_build_keeps_the_former_engine(conv: Path, tmp_path: Path) -> None:
     plan = tmp_path / "x.plan"
     rtx.build(BuildSpec(conv), plan)
-    before = plan.read_bytes(), rtx.log_path(plan).read_bytes()
+    before = plan.read_bytes(), building.log_path(plan).read_bytes()
     with pytest.raises(BuildError):
-        rtx.build(BuildSpec(conv), plan, timeout_s=0.01)
-    assert (plan.read_bytes(), rtx.log_path(plan).read_bytes()) == before
+        rtx.build(BuildSpec(conv, options=BuildOptions(timeout_s=0.01)), plan)
+    assert (plan.read_bytes(), building.log_path(plan).read_bytes()) == before
 
 
 def test_folder_that_cannot_be_written(conv: Path, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_builder_ends_with_its_parent(deep: Path, tmp_path: Path, how: signal.Si
     assert not is_alive(worker)
     if how == signal.SIGINT:
         assert not list(out.iterdir())
-        assert not list(tmp_path.glob("trtq-rtx-*"))
+        assert not list(tmp_path.glob("trtq-build-*"))
     assert not (out / "x.plan").exists()
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import NAME, check_trtq, run_trtq, sentences, write_recipe
+from trtq import files
+from trtq.backends import manifest
 from trtq.config import load_recipe
 from trtq.layers.graph import load_layers
 from trtq.pipeline.result import result_rows
@@ -73,6 +75,30 @@ def test_a_lost_file_is_made_again_byte_for_byte_and_nothing_else(built: Path, t
     output = json.loads(check_trtq("build", recipe, "--mode", "ptq", "--json"))
     assert output["stages_run"] == 1
     assert hashes(tmp_path) == before
+
+
+def test_two_builds_at_once_of_one_recipe_do_not_disturb_each_other(built: Path, tmp_path: Path) -> None:
+    recipe = copy(built, tmp_path)
+    before = hashes(tmp_path)
+    (tmp_path / NAME / "ptq" / "engine.rtx.plan").unlink()
+    (tmp_path / NAME / "ptq" / ".engine.rtx.plan.abcd1234.plan").write_bytes(b"half a plan")
+    command = [sys.executable, "-m", "trtq", "build", str(recipe), "--mode", "ptq", "--json"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = [one.communicate(timeout=300) for one in both]
+    assert [one.returncode for one in both] == [0, 0], answers
+    assert sorted(json.loads(out)["stages_run"] for out, _ in answers) == [0, 1]
+    assert hashes(tmp_path) == before
+
+
+def test_each_engine_says_what_it_was_built_from(built: Path) -> None:
+    for mode in ("fp32", "fp16", "naive", "ptq", "qat"):
+        folder = built.with_suffix("") / mode
+        for plan in ("engine.rtx.plan", "engine.ort.onnx"):
+            found = manifest.read(folder / plan)
+            assert manifest.is_current(folder / plan, found.identity)
+            assert found.identity.inputs["onnx"] == files.sha256(folder / "model.onnx") == found.onnx_sha256
+            assert found.identity.inputs["recipe"] == files.sha256(built)
+            assert found.identity.mode == ("ptq" if mode == "naive" else mode)
 
 
 def test_a_changed_option_makes_only_what_depends_on_it_stale(built: Path, tmp_path: Path) -> None:

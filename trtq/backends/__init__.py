@@ -15,14 +15,20 @@ from trtq.errors import ConfigError
 from trtq.layers.graph import LayerGraph
 
 BUILDERS: dict[str, str] = {
+    "trt": "trtq.backends.trt",
+    "trtexec": "trtq.backends.trtexec",
     "rtx": "trtq.backends.rtx",
     "ort": "trtq.backends.ort",
+    "ort-native": "trtq.backends.ort_native",
 }
 PARSERS: dict[str, str] = {
     "rtx": "trtq.backends.rtx",
 }
 RUNNERS: dict[str, str] = {
+    "trt": "trtq.backends.trt",
     "ort": "trtq.backends.ort",
+    "ort-native": "trtq.backends.ort_native",
+    "rtx": "trtq.backends.rtx",
 }
 
 
@@ -55,12 +61,13 @@ class BuildSpec:
     """What to build: an ONNX file, what it is quantized for, and the compute capabilities that the engine must run on.
 
     mode: "qat" and "ptq" with Q/DQ in the file are explicit quantization; "ptq" of a float file is implicit and needs
-    a calibration cache (TensorRT's own text) or batches (a folder of .npy files, one batch each, in order of name).
+    a calibration cache (TensorRT's own text) or batches (a folder of .npy files, one batch each, in order of name);
+    None builds the file as it is.
     """
 
     onnx: Path
     targets: tuple[str, ...] = ("sm86",)
-    mode: Mode = "fp32"
+    mode: Mode | None = None
     options: BuildOptions = BuildOptions()
     calibration_cache: Path | None = None
     calibration_batches: Path | None = None
@@ -68,7 +75,7 @@ class BuildSpec:
 
 @dataclass(frozen=True)
 class Engine:
-    """A built engine; `layers` and the peak memory are None where the back end cannot tell."""
+    """A built engine; `layers` and the peak memory are None where the back end cannot tell; notes are for its user."""
 
     backend: str
     version: str
@@ -78,6 +85,7 @@ class Engine:
     build_s: float
     peak_memory_mib: float | None
     layers: LayerGraph | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ class TensorSpec:
 class Progress(Protocol):
     """Listens to a build."""
 
-    def __call__(self, phase: str, step: int, steps: int) -> None:
+    def __call__(self, phase: str, step: int, steps: int, /) -> None:
         """Take note that `phase` has done `step` of its `steps`; phases nest."""
 
 
@@ -173,8 +181,14 @@ def _module(name: str, known: Mapping[str, str]) -> object:
 
 if TYPE_CHECKING:
     # What mypy proves here: each module fits its protocol.
-    from trtq.backends import ort, rtx
+    from trtq.backends import ort, ort_native, rtx, trt, trtexec
 
     _rtx: Builder = rtx
     _ort: Builder = ort
+    _ort_native: Builder = ort_native
+    _trt: Builder = trt
+    _trtexec: Builder = trtexec
     _ort_runner: Runner = ort
+    _ort_native_runner: Runner = ort_native
+    _rtx_runner: Runner = rtx
+    _trt_runner: Runner = trt

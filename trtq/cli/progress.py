@@ -32,6 +32,23 @@ def progress_bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
         yield start
 
 
+def phases(bars: Callable[[str], Callable[[int, int], None]]) -> Callable[[str, int, int], None]:
+    """Return what a builder calls with a phase, its step and its steps: a bar each; as plain lines the outermost only.
+
+    Phases nest, and one that begins before another has ended lies inside it.
+    """
+    started: dict[str, Callable[[int, int], None]] = {}
+
+    def progress(phase: str, step: int, steps: int) -> None:
+        if steps <= 0 or (started and phase not in started and bars is _lines):
+            return
+        if phase not in started:
+            started[phase] = bars(phase)
+        started[phase](step, steps)
+
+    return progress
+
+
 def say(line: str) -> None:
     """Print a line of the log on standard error."""
     print(line, file=sys.stderr, flush=True)

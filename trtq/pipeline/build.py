@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from trtq import backends, files, machine
 from trtq.config import MODES, Mode, Recipe, did_you_mean
 from trtq.errors import ConfigError
-from trtq.pipeline import steps
+from trtq.pipeline import dry_run
 from trtq.pipeline.modes import BuiltMode, Plan, Reporter, needed, stages
 from trtq.pipeline.stage import is_fresh, run_stage
 
@@ -31,14 +30,16 @@ def build_recipe(
     *,
     reporter: Reporter,
     on_step: Callable[[Step], None] = lambda _: None,
+    waiting: Callable[[], None] = lambda: None,
     allow_pickle: bool = False,
 ) -> tuple[list[BuiltMode], int]:
     """Bring `modes`, and what they build on, up to date; return the modes and how many stages had to run.
 
-    One process builds a recipe at a time; a second waits. Raises what the stages raise.
+    One process builds a recipe at a time; a second calls `waiting`, and waits. Raises what the stages raise.
     """
     wanted = needed(modes)
-    with files.locked(recipe.folder):
+    dry_run.check_recipe_backends(recipe, [mode for mode in MODES if mode in wanted])
+    with files.locked(recipe.folder, waiting):
         plans = [Plan(recipe, mode, reporter, allow_pickle) for mode in wanted]
         work = [(plan, stage) for plan in plans for stage in stages(plan)]
         ran = 0
@@ -83,9 +84,3 @@ def parse_modes(text: str) -> tuple[Mode, ...]:
     if not words:
         raise ConfigError(f"no mode given; name some of {', '.join(MODES)}")
     return tuple(mode for mode in MODES if mode in words)
-
-
-def build_onnx(model: Path, folder: Path, backend: str, targets: tuple[str, ...]) -> dict[str, Any]:
-    """Build an ONNX file as it is into `folder`; return the engine's facts. Raises what the back end raises."""
-    builder = backends.builder(backend)
-    return steps.build(builder, model, folder, targets if builder.HAS_TARGETS else ())

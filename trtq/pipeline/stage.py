@@ -41,9 +41,12 @@ def is_fresh(folder: Path, stage: Stage) -> bool:
 def run_stage(folder: Path, stage: Stage, about: Mapping[str, Any]) -> None:
     """Run `stage` and record it in the folder's manifest, with `about` beside it.
 
-    The manifest is written after the outputs, so a killed run repeats at most the stage that it was in.
+    The manifest is written after the outputs, so a killed run repeats at most the stage that it was in; what it left
+    half-written is removed first. The folder's lock must be held.
     """
     started = time.monotonic()
+    for output in stage.outputs:
+        files.sweep(output)
     facts = stage.run()
     manifest = {**read_manifest(folder), **about}
     manifest["stages"][stage.name] = {

@@ -1,0 +1,177 @@
+"""The parent's half of a build with TensorRT or TensorRT-RTX: plan it, hand it to a worker, say what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from trtq import files
+from trtq.backends import BuildSpec, calibrator, child, onnx_file, planner
+from trtq.backends.calls import Call
+from trtq.backends.dialects import Dialect
+from trtq.backends.form import form_of, misfit
+from trtq.backends.planner import BuildPlan
+from trtq.errors import BuildError, ModelError
+
+# What a worker leaves in the scratch folder beside its log.
+LAYERS_NAME, TIMING_CACHE_NAME, CALIBRATION_NAME = "layers.json", "timing.cache", "calibration.cache"
+
+
+class FormError(ModelError):
+    """A file that is whole, and of a form that this TensorRT does not take."""
+
+
+@dataclass(frozen=True)
+class Vendor:
+    """A builder: its worker module, and how messages call it."""
+
+    worker: str
+    title: str
+
+
+def log_path(plan: Path) -> Path:
+    """Return where the builder's log of a plan is kept."""
+    return plan.with_name(plan.name + ".log")
+
+
+def failed_log_path(plan: Path) -> Path:
+    """Return where the log of a build that failed is kept."""
+    return plan.with_name(plan.name + ".failed.log")
+
+
+def plan_for(spec: BuildSpec, dialect: Dialect, *, read_batches: bool = True) -> BuildPlan:
+    """Return how `dialect` builds the file that `spec` names, once that file is known to be of a form that it takes.
+
+    read_batches: look at calibration batches too. Raises `ModelError` for a broken file, `FormError` for another form,
+    `ConfigError` for what the dialect does not have, and `DataError` for batches that do not fit the network.
+    """
+    network = onnx_file.check(spec.onnx)
+    found = form_of(network)
+    if spec.mode is None:
+        spec = replace(spec, mode="qat" if found.quantizers else "fp16" if found.floats == "float16" else "fp32")
+    planned = planner.plan(spec, dialect, quantized=found.quantizers)
+    complaint = misfit(planned.form, found, dialect.product)
+    if complaint is not None:
+        raise FormError(f"{spec.onnx}: {complaint}")
+    if read_batches and planned.quantization == "implicit" and spec.calibration_batches is not None:
+        calibrator.check_batches(calibrator.batch_files(spec.calibration_batches), _calibration_shape(spec, network))
+    return planned
+
+
+def request(planned: BuildPlan, plan: Path, folder: Path, *, layers: bool) -> dict[str, Any]:
+    """Return what a worker is told about a build: the plan's calls, and where in `folder` its by-products go.
+
+    layers: whether to ask the engine for its layers, which takes a GPU.
+    """
+    timing_cache = planned.spec.options.timing_cache
+    return {
+        "plan": str(plan),
+        "parse": _json(planned.parse),
+        "configure": _json(planned.configure),
+        "build": _json(planned.build),
+        "dla_core": planned.spec.options.dla_core,
+        "calibration": _calibration(planned, folder) if planned.quantization == "implicit" else None,
+        "timing_cache": None if timing_cache is None else str(timing_cache),
+        "new_timing_cache": str(folder / TIMING_CACHE_NAME),
+        "layers": str(folder / LAYERS_NAME) if layers else None,
+    }
+
+
+def parse_request(onnx_path: Path, dialect: Dialect) -> dict[str, Any]:
+    """Return what a worker is told that only parses."""
+    planned = planner.plan(BuildSpec(onnx_path, mode="fp32"), dialect, quantized=False)
+    return {"parse": _json(planned.parse), "build": None}
+
+
+@contextmanager
+def kept_log(plan: Path, folder: Path, header: str = "") -> Iterator[None]:
+    """Keep the worker's log beside `plan`: as `<plan>.log` when the block ends well, as `<plan>.failed.log` when not.
+
+    header: a first line. Raises `OutputError`.
+    """
+    try:
+        yield
+    except (ModelError, BuildError):
+        if log := child.log_of(folder):
+            files.write_text(failed_log_path(plan), header + log)
+        raise
+    files.write_text(log_path(plan), header + child.log_of(folder))
+    failed_log_path(plan).unlink(missing_ok=True)
+
+
+def built(outcome: child.Outcome, planned: BuildPlan, vendor: Vendor) -> Mapping[str, Any]:
+    """Return the facts of a build that left a plan; raises `ModelError` or `BuildError` saying why there is none."""
+    facts, source = outcome.facts, planned.spec.onnx
+    if "parse_errors" in facts:
+        raise ModelError(f"{source}: {_parse_reason(facts['parse_errors'], vendor)}")
+    if "dla_cores" in facts:
+        raise BuildError(
+            f"{source}: asks for DLA core {planned.spec.options.dla_core}, and {vendor.title} finds "
+            f"{facts['dla_cores']} here; leave dla_core out to build for the GPU"
+        )
+    if not facts["built"]:
+        raise BuildError(f"{source}: {vendor.title} cannot build it: {outcome.reason}")
+    return facts
+
+
+def refused(outcome: child.Outcome, network: onnx.ModelProto, vendor: Vendor) -> tuple[tuple[str, str], ...]:
+    """Return the tensor that each node writes that the parser refused, and why, from a worker that only parsed."""
+    return tuple((_written(network, error), _refusal(error, vendor)) for error in outcome.facts["refusals"])
+
+
+def _json(calls: Sequence[Call]) -> list[Any]:
+    return [call.to_json() for call in calls]
+
+
+def _calibration(planned: BuildPlan, folder: Path) -> dict[str, Any]:
+    cache, batches = planned.spec.calibration_cache, planned.spec.calibration_batches
+    return {
+        "algorithm": "entropy",
+        "cache": None if cache is None else str(cache),
+        "batches": [] if batches is None else [str(one) for one in calibrator.batch_files(batches)],
+        "written": str(folder / CALIBRATION_NAME),
+    }
+
+
+def _calibration_shape(spec: BuildSpec, network: onnx.ModelProto) -> tuple[int, ...]:
+    """Return the shape that calibration runs with: the usual one of the first profile, or the network's own."""
+    return spec.options.profiles[0][0].usual if spec.options.profiles else calibrator.input_shape(network)
+
+
+def _parse_reason(errors: list[dict[str, Any]], vendor: Vendor) -> str:
+    if not errors:
+        return f"{vendor.title} cannot parse it, and does not say why"
+    first = errors[0]
+    reason = _telling(first)
+    # Before 10.0 the parser gives the node's number alone.
+    node = f"node '{first['node']}' ({first['operator']})" if first["operator"] else f"node {first['index']}"
+    if not first["operator"] and first["index"] < 0:
+        node = "it"
+    return f"{vendor.title} does not take {node}{f': {reason}' if reason else ''}"
+
+
+def _refusal(error: dict[str, Any], vendor: Vendor) -> str:
+    """Return a refusal in words: the operator, and the parser's reason where it gives one."""
+    reason = _telling(error)
+    return f"{vendor.title} does not take {error['operator']}{f': {reason}' if reason else ''}"
+
+
+def _telling(error: dict[str, Any]) -> str:
+    """Return the parser's reason without its noise, empty where it says nothing."""
+    lines = [line for line in error["reason"].splitlines() if not any(noise in line for noise in child.NOISE)]
+    reason = " ".join(lines)
+    return "" if reason in ("", "false") else child.short(reason)
+
+
+def _written(network: onnx.ModelProto, error: dict[str, Any]) -> str:
+    """Return the tensor that a refused node writes; the node's own name where the node is not in the main graph."""
+    index: int = error["index"]
+    nodes = network.graph.node
+    if 0 <= index < len(nodes) and nodes[index].op_type == error["operator"] and nodes[index].output:
+        return str(nodes[index].output[0])
+    return str(error["node"])

@@ -69,13 +69,27 @@ class FinetuneSpec:
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """What is built: back ends in order, compute capabilities, batch, ONNX opset, and the weights' form in the file."""
+    """What is built: back ends in order, compute capabilities, batch, ONNX opset, and the weights' form in the file.
+
+    float_type: the type of what the ptq and qat modes leave unquantized. per_tensor_weights: one weight scale for each
+    convolution of these modes, the channels' ratios behind it, which lets TensorRT-RTX write FP16; with "fp16" alone.
+    tensorrt: versions that the ONNX files are for, checked before anything is made. ptq: "implicit" leaves quantizing
+    to the back ends that have a calibrator. The rest is TensorRT's own; `timing_cache` is relative to the recipe.
+    """
 
     backends: tuple[str, ...] = ("rtx", "ort")
     targets: tuple[str, ...] = ("sm86",)
     batch: int = 1
     opset: int = 17
     weights: Literal["int8", "float"] = "int8"
+    float_type: Literal["fp32", "fp16"] = "fp32"
+    per_tensor_weights: bool = False
+    tensorrt: tuple[str, ...] = ()
+    ptq: Literal["explicit", "implicit"] = "explicit"
+    workspace_mib: int | None = None
+    level: int | None = None
+    strongly_typed: bool = False
+    timing_cache: str | None = None
 
 
 @dataclass(frozen=True)
@@ -197,5 +211,7 @@ def _check_ranges(recipe: Recipe) -> None:
         raise ConfigError(
             f"{recipe.path}: quantization.percentile is {recipe.quantization.percentile}; it must be in (0, 100]"
         )
+    if recipe.engine.per_tensor_weights and recipe.engine.float_type != "fp16":
+        raise ConfigError(f'{recipe.path}: engine.per_tensor_weights is for FP16; set engine.float_type = "fp16" too')
     if not 13 <= recipe.engine.opset <= 20:
         raise ConfigError(f"{recipe.path}: engine.opset is {recipe.engine.opset}; the exporter writes Q/DQ at 13 to 20")

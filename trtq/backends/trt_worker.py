@@ -1,0 +1,19 @@
+"""The child process of the TensorRT back end: one builder, one network, one logger, then the end of the process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import IO, Any
+
+import tensorrt as trt
+
+from trtq.backends import calibrator, vendor_build, worker
+
+
+def work(request: Mapping[str, Any], log_file: IO[str]) -> dict[str, Any]:
+    """Do what the request says, with TensorRT."""
+    return vendor_build.work(trt, request, log_file, calibrator.make)
+
+
+if __name__ == "__main__":
+    worker.serve(work)

@@ -110,51 +110,14 @@ def test_files_that_cannot_be_loaded(tmp_path: Path, content: bytes | None) -> N
     for use in (
         ort.load,
         lambda file: ort.build(BuildSpec(file), tmp_path / "out"),
-        lambda file: ort.convert_fp16(file, tmp_path / "out"),
     ):
         with pytest.raises(ModelError, match=r"^[^\n]*broken\.onnx: [^\n]*$"):
             use(path)
     assert not (tmp_path / "out").exists()
 
 
-def test_fp16_keeps_inputs_outputs_and_values(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    source, target = save(tmp_path / "net.onnx", quantized=False), tmp_path / "net.fp16.onnx"
-    ort.convert_fp16(source, target)
-    onnx.checker.check_model(str(target), full_check=True)
-    weight = onnx.load(target).graph.initializer[0]
-    assert weight.data_type == TensorProto.FLOAT16
-    session = ort.load(target)
-    assert session.inputs == ort.load(source).inputs
-    plain, half = ort.load(source).run({"x": FEED})["y"], session.run({"x": FEED})["y"]
-    assert 0 < np.abs(plain - half).max() < 1e-2
-    assert capfd.readouterr() == ("", "")
-    before = target.read_bytes()
-    ort.convert_fp16(source, target)
-    assert target.read_bytes() == before
-
-
-def test_fp16_refuses_quantized_networks(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="crash TensorRT-RTX's builder"):
-        ort.convert_fp16(save(tmp_path / "net.onnx", quantized=True), tmp_path / "out.onnx")
-    assert not (tmp_path / "out.onnx").exists()
-
-
-def test_fp16_compiles(tmp_path: Path) -> None:
-    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed (pip install trtq[rtx])")
-    save(tmp_path / "net.onnx", quantized=False)
-    model = onnx.load(tmp_path / "net.onnx")
-    for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = 1
-    onnx.save(model, tmp_path / "net.onnx")
-    ort.convert_fp16(tmp_path / "net.onnx", tmp_path / "half.onnx")
-    graph = backends.builder("rtx").build(BuildSpec(tmp_path / "half.onnx"), tmp_path / "half.plan").layers
-    assert graph is not None
-    assert "float16" in {tensor.dtype for layer in graph.layers for tensor in layer.outputs}
-    assert graph.signals.int8_share == 0.0
-
-
 def test_unknown_back_end() -> None:
     with pytest.raises(ConfigError, match="did you mean 'ort'"):
         backends.builder("orrt")
-    with pytest.raises(ConfigError, match="known are ort"):
+    with pytest.raises(ConfigError, match=r"known are .*ort"):
         backends.runner("cuda")

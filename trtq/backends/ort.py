@@ -1,26 +1,23 @@
-"""ONNX Runtime on the CPU: runs ONNX files for accuracy, never for speed, and converts float networks to FP16."""
+"""ONNX Runtime on the CPU: runs ONNX files for accuracy, never for speed."""
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-import onnx_ir
 
 from trtq import files
-from trtq.backends import BuildSpec, Engine, Progress, TensorSpec, onnx_file
+from trtq.backends import BuildOptions, BuildSpec, Engine, Progress, TensorSpec, child, onnx_file
+from trtq.backends.feeds import check_feeds
 from trtq.errors import BuildError, MissingBackendError, ModelError
+from trtq.machine import Machine, machine
 
 try:
     import onnxruntime
-    from onnxruntime.transformers import float16
 except (ImportError, OSError):
     onnxruntime = None
 
@@ -32,8 +29,12 @@ TELLS_LAYERS = False
 HAS_TARGETS = False
 HAS_IMPLICIT_PTQ = False
 RUNS_WITHOUT_GPU = True
-QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 FATAL_ONLY = 4
+VENDOR = "ONNX Runtime"
+WORKER = "trtq.backends.ort_worker"
+EXACT_SUMS = "session.x64quantprecision"  # onnxruntime_session_options_config_keys.h
+X86 = ("x86_64", "AMD64")
+VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 DTYPES = {
     "float": "float32", "double": "float64", "float16": "float16", "int8": "int8", "uint8": "uint8", "int16": "int16",
     "int32": "int32", "int64": "int64", "bool": "bool",
@@ -51,7 +52,7 @@ class OrtSession:
 
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Run once and return every output by name; raises `ModelError` when the feeds do not fit the inputs."""
-        _check_feeds(feeds, self.inputs, self._where)
+        check_feeds(feeds, self.inputs, self._where)
         try:
             values = self._session.run(None, dict(feeds))
         except Exception as error:  # ONNX Runtime's errors share no base of their own
@@ -75,15 +76,7 @@ def build(spec: BuildSpec, plan: Path, *, progress: Progress | None = None) -> E
     start = time.perf_counter()
     if progress is not None:
         progress("Optimizing", 0, 1)
-    with files.atomic_path(plan) as temporary:
-        options = _options(threads=1)
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        options.optimized_model_filepath = str(temporary)
-        try:
-            _session(spec.onnx, options)
-        except ModelError as error:
-            raise BuildError(str(error)) from error
-        plan_bytes = temporary.stat().st_size
+    plan_bytes = optimize(spec.onnx, plan, spec.options)
     if progress is not None:
         progress("Optimizing", 1, 1)
     return Engine(
@@ -96,6 +89,28 @@ def build(spec: BuildSpec, plan: Path, *, progress: Progress | None = None) -> E
         peak_memory_mib=None,
         layers=None,
     )
+
+
+def optimize(source: Path, plan: Path, limits: BuildOptions | None = None) -> int:
+    """Write the network in `source` with the optimizations that hold on every CPU to `plan`; return its bytes.
+
+    In a process of its own, which keeps to the time and memory of `limits`. Raises `BuildError`, `OutputError`.
+    """
+    with files.atomic_path(plan) as temporary, child.scratch() as scratch:
+        request = {"onnx": str(source.resolve()), "plan": str(temporary.resolve())}
+        job = child.Job(WORKER, VENDOR, source, plan.parent, request, limits or BuildOptions())
+        facts = child.run(job, scratch).facts
+        if "refused" in facts:
+            raise BuildError(facts["refused"].replace(request["onnx"], str(source)))
+        return temporary.stat().st_size
+
+
+def write_optimized(source: Path, target: Path) -> None:
+    """Write the optimized network in this process; raises `ModelError` where ONNX Runtime refuses it."""
+    options = _options(threads=1)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(target)
+    _session(source, options)
 
 
 def load(plan: Path, *, threads: int = 1) -> OrtSession:
@@ -112,50 +127,40 @@ def load(plan: Path, *, threads: int = 1) -> OrtSession:
     return OrtSession(_session(plan, options), str(plan))
 
 
-def convert_fp16(source: Path, target: Path) -> None:
-    """Write the float network in `source` as FP16 to `target`; inputs and outputs keep their types.
+def load_fused(plan: Path, *, threads: int = 1) -> OrtSession:
+    """Load an ONNX file with every optimization for this CPU, Q/DQ nodes fused into integer kernels.
 
-    Raises `ModelError` for a network with Q/DQ nodes: casts beside weight scales crash TensorRT-RTX's builder.
+    Where the processor lacks VNNI, uint8 times int8 would saturate: ONNX Runtime then takes uint8 weights, slower.
+    Raises as `load` does.
     """
+    return OrtSession(_fused(plan, threads), str(plan))
+
+
+def load_profiled(plan: Path, prefix: Path, *, threads: int = 1) -> tuple[OrtSession, Callable[[], str]]:
+    """Do what `load_fused` does, with ONNX Runtime's profiler on; what comes second stops it and names its file."""
+    session = _fused(plan, threads, prefix)
+    return OrtSession(session, str(plan)), session.end_profiling
+
+
+def sums_saturate(here: Machine) -> bool:
+    """Tell whether ONNX Runtime's kernels saturate in the sum of two products of uint8 and int8: x86 without VNNI.
+
+    Source: "Choosing parameters for CPU inference" of onnxruntime.quantization.
+    """
+    return any(name in here.platform for name in X86) and not VNNI & set(here.instruction_sets)
+
+
+def _fused(plan: Path, threads: int, profile_prefix: Path | None = None) -> Any:
     _runtime()
-    model = onnx_file.check(source)
-    if any(node.op_type in QUANTIZERS for node in model.graph.node):
-        raise ModelError(
-            f"{source}: holds Q/DQ nodes; only float networks are converted to FP16 (the casts of a converted Q/DQ "
-            "network crash TensorRT-RTX's builder)"
-        )
-    converted = _converted(source)
-    with files.atomic_path(target) as temporary:
-        onnx.save(converted, str(temporary), format="protobuf")
-        onnx_file.check(temporary)
-
-
-def _converted(source: Path) -> onnx.ModelProto:
-    logger, level = logging.getLogger(float16.__name__), logging.getLogger(float16.__name__).level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns of every weight that it rounds to zero or clips
-            model = float16.convert_float_to_float16(onnx.load(str(source), format="protobuf"), keep_io_types=True)
-    except Exception as error:  # the converter's errors share no base
-        raise ModelError(f"{source}: cannot be converted to FP16 ({_reason(error)})") from error
-    finally:
-        logger.setLevel(level)
-    _drop_repeated_casts(model)
-    # The converter appends its casts at the end: the standard wants producers first.
-    ordered = onnx_ir.from_proto(model)
-    ordered.graph.sort()
-    result: onnx.ModelProto = onnx_ir.to_proto(ordered)
-    return result
-
-
-def _drop_repeated_casts(model: onnx.ModelProto) -> None:
-    """Keep one of equal casts: the converter writes one, under one name, for each node that reads a shared constant."""
-    written: set[str] = set()
-    for node in list(model.graph.node):
-        if node.op_type == "Cast" and node.output[0] in written:
-            model.graph.node.remove(node)
-        written.update(node.output)
+    onnx_file.load(plan)
+    options = _options(threads)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    if sums_saturate(machine()):
+        options.add_session_config_entry(EXACT_SUMS, "1")
+    if profile_prefix is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile_prefix)
+    return _session(plan, options)
 
 
 def _runtime() -> Any:
@@ -188,22 +193,6 @@ def _spec(value: Any) -> TensorSpec:
 def _numpy_name(onnx_type: str) -> str:
     inner = onnx_type.removeprefix("tensor(").removesuffix(")")
     return DTYPES.get(inner, inner)
-
-
-def _check_feeds(feeds: Mapping[str, npt.NDArray[Any]], inputs: tuple[TensorSpec, ...], where: str) -> None:
-    wanted, given = {spec.name for spec in inputs}, set(feeds)
-    if wanted != given:
-        raise ModelError(f"{where}: wants inputs {sorted(wanted)}, but was given {sorted(given)}")
-    for spec in inputs:
-        array = feeds[spec.name]
-        fits = len(array.shape) == len(spec.dims) and all(
-            want in (-1, have) for want, have in zip(spec.dims, array.shape, strict=True)
-        )
-        if not fits or array.dtype.name != spec.dtype:
-            raise ModelError(
-                f"{where}: input '{spec.name}' takes {spec.dtype} {list(spec.dims)}, "
-                f"but was given {array.dtype.name} {list(array.shape)}"
-            )
 
 
 def _reason(error: Exception) -> str:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from trtq import backends
+from trtq.backends import BuildOptions, BuildSpec, manifest
 from trtq.config import Mode, Recipe
-from trtq.pipeline import steps
+from trtq.pipeline import calibration, engine, steps
 from trtq.pipeline.child import run_command
 from trtq.pipeline.stage import Stage
 
 BuiltMode = Literal["fp32", "fp16", "naive", "ptq", "qat"]
+NATIVE, NATIVE_ACCURACY = "ort-native", "accuracy.ort-native.json"
 TORCH_PACKAGES = ("torch", "torchvision", "pytorch-quantization", "onnx", "onnx-ir", "numpy")
 
 
@@ -38,6 +40,16 @@ class Plan:
         """The mode's own folder."""
         return self.recipe.folder / self.mode
 
+    @property
+    def casts(self) -> bool:
+        """Whether what this mode leaves unquantized becomes FP16."""
+        return self.mode not in ("fp32", "fp16") and self.recipe.engine.float_type == "fp16"
+
+    @property
+    def built(self) -> Path:
+        """The file that engines are built of."""
+        return self.file("model.fp16.onnx" if self.casts else "model.onnx")
+
     def file(self, name: str, mode: BuiltMode | None = None) -> Path:
         """Return a file of this mode, or of another one."""
         return self.recipe.folder / (mode or self.mode) / name
@@ -45,7 +57,7 @@ class Plan:
 
 def stages(plan: Plan) -> list[Stage]:
     """Return the stages of a mode in order."""
-    return [*SOURCES[plan.mode](plan), *_engines(plan), _accuracy(plan)]
+    return [*SOURCES[plan.mode](plan), *_cast(plan), *_engines(plan), _accuracy(plan), *_native_accuracy(plan)]
 
 
 def needed(modes: Iterable[Mode]) -> list[BuiltMode]:
@@ -66,9 +78,7 @@ def _fp32(plan: Plan) -> list[Stage]:
 
 def _fp16(plan: Plan) -> list[Stage]:
     source, target = plan.file("model.onnx", "fp32"), plan.file("model.onnx")
-    return [
-        Stage("convert", (source,), (target,), lambda: steps.to_fp16(source, target), packages=("onnxruntime", "onnx"))
-    ]
+    return [Stage("convert", (source,), (target,), lambda: steps.to_fp16(source, target), packages=("onnx", "onnx-ir"))]
 
 
 def _naive(plan: Plan) -> list[Stage]:
@@ -99,6 +109,17 @@ SOURCES: dict[BuiltMode, Callable[[Plan], list[Stage]]] = {
     "ptq": _ptq,
     "qat": _qat,
 }
+
+
+def _cast(plan: Plan) -> list[Stage]:
+    if not plan.casts:
+        return []
+    source, target, per_tensor = plan.file("model.onnx"), plan.built, plan.recipe.engine.per_tensor_weights
+
+    def run() -> Mapping[str, Any]:
+        return steps.to_fp16(source, target, per_tensor_weights=per_tensor)
+
+    return [Stage("cast", (source,), (target,), run, {"per_tensor_weights": per_tensor}, ("onnx", "onnx-ir"))]
 
 
 def _placed(plan: Plan, checkpoint: Path) -> list[Stage]:
@@ -173,23 +194,57 @@ def _engines(plan: Plan) -> list[Stage]:
 
 def _engine(plan: Plan, name: str) -> Stage:
     builder = backends.builder(name)
-    source, target, layers = plan.file("model.onnx"), plan.file(builder.PLAN_NAME), plan.file("layers.json")
+    implicit = plan.mode == "ptq" and plan.recipe.engine.ptq == "implicit" and builder.HAS_IMPLICIT_PTQ
+    source = _source(plan, name, implicit=implicit)
+    target, layers = plan.file(builder.PLAN_NAME), plan.file(engine.LAYERS_NAME)
     targets = plan.recipe.engine.targets if builder.HAS_TARGETS else ()
-    outputs = (target, layers) if builder.TELLS_LAYERS else (target,)
+    outputs = (target, manifest.path_of(target), *((layers,) if builder.TELLS_LAYERS else ()))
+    # The naive placement is ptq's own quantizers, untied.
+    mode: Mode = "ptq" if plan.mode == "naive" else plan.mode
+    options: dict[str, Any] = {"targets": list(targets)}
+    build_options = engine.engine_options(plan.recipe)
+    if build_options != BuildOptions():
+        options |= {"build": engine.options_json(build_options)}
+    calibrated = implicit or calibration.wanted(name, mode)
+    if calibrated:
+        used = replace(plan.recipe.data, train_images=0, validation_images=0)
+        options |= {"data": asdict(used), "seed": plan.recipe.seed}
 
     def run() -> Mapping[str, Any]:
-        return steps.build(builder, source, plan.folder, targets)
+        with calibration.saved(calibration.images(plan.recipe) if calibrated else None) as batches:
+            spec = BuildSpec(source, targets, mode, build_options, calibration_batches=batches)
+            return engine.build_engine(builder, spec, plan.folder, recipe=plan.recipe.path)
 
-    return Stage(f"build-{name}", (source,), outputs, run, {"targets": list(targets)}, (builder.PACKAGE,))
+    return Stage(f"build-{name}", (source,), outputs, run, options, (builder.PACKAGE,))
+
+
+def _source(plan: Plan, backend: str, *, implicit: bool) -> Path:
+    """Return the file that a back end builds a mode from."""
+    if implicit:
+        return plan.file("model.onnx", "fp32")
+    # ONNX Runtime's integer kernels want float32 beside the pairs.
+    return plan.file("model.onnx") if backend == NATIVE else plan.built
 
 
 def _accuracy(plan: Plan) -> Stage:
-    source, target, recipe = plan.file("model.onnx"), plan.file("accuracy.json"), plan.recipe
+    return _eval(plan, "eval", plan.built, plan.file("accuracy.json"), steps.ACCURACY_RUNNER)
+
+
+def _native_accuracy(plan: Plan) -> list[Stage]:
+    """Measure what ONNX Runtime's native form computes, where it is another network than the file as exported."""
+    if NATIVE not in plan.recipe.engine.backends or plan.mode not in ("naive", "ptq", "qat"):
+        return []
+    source, target = plan.file(backends.builder(NATIVE).PLAN_NAME), plan.file(NATIVE_ACCURACY)
+    return [_eval(plan, f"eval-{NATIVE}", source, target, NATIVE)]
+
+
+def _eval(plan: Plan, name: str, source: Path, target: Path, runner: str) -> Stage:
+    recipe = plan.recipe
     options = {"data": asdict(replace(recipe.data, calibration_images=0, train_images=0)), "seed": recipe.seed}
 
     def run() -> Mapping[str, Any]:
-        return steps.accuracy(recipe, source, target, plan.reporter(f"{plan.mode}: eval"))
+        return steps.accuracy(recipe, source, target, plan.reporter(f"{plan.mode}: {name}"), runner=runner)
 
     return Stage(
-        "eval", (source,), (target,), run, {**options, "threads": recipe.threads}, ("onnxruntime", "pycocotools")
+        name, (source,), (target,), run, {**options, "threads": recipe.threads}, ("onnxruntime", "pycocotools")
     )

@@ -12,7 +12,7 @@ from trtq.config import Recipe
 from trtq.errors import MissingBackendError, ModelError
 from trtq.layers.graph import LayerGraph, load_layers
 from trtq.pipeline.build import explicit_ptq_note
-from trtq.pipeline.modes import BuiltMode
+from trtq.pipeline.modes import NATIVE, NATIVE_ACCURACY, BuiltMode
 from trtq.pipeline.stage import MANIFEST, facts, read_manifest
 from trtq.report.data import ModeRow, NamedGraph, ReportData
 from trtq.report.html import html
@@ -67,11 +67,11 @@ def result_rows(recipe: Recipe) -> tuple[ModeRow, ...]:
 def _row(recipe: Recipe, mode: BuiltMode, naive: LayerGraph | None) -> ModeRow:
     folder = recipe.folder / mode
     graph = _layers(recipe, mode)
-    accuracy = files.read_json(folder / "accuracy.json") if (folder / "accuracy.json").is_file() else {}
-    engine = facts(folder, "build-rtx") or facts(folder, "build-ort")
+    engine = facts(folder, "build-rtx") or facts(folder, "build-ort") or facts(folder, f"build-{NATIVE}")
     return ModeRow(
         mode=mode,
-        accuracy={name: value for name, value in accuracy.items() if name != "images"},
+        accuracy=_accuracy(folder / "accuracy.json"),
+        native_accuracy=_accuracy(folder / NATIVE_ACCURACY),
         onnx_bytes=_size(folder / "model.onnx"),
         engine_bytes=engine.get("plan_bytes"),
         signals=None if graph is None else graph.signals,
@@ -81,6 +81,11 @@ def _row(recipe: Recipe, mode: BuiltMode, naive: LayerGraph | None) -> ModeRow:
         build_s=engine.get("build_s"),
         finetune=facts(folder, "finetune"),
     )
+
+
+def _accuracy(path: Path) -> Mapping[str, float]:
+    measured = files.read_json(path) if path.is_file() else {}
+    return {name: value for name, value in measured.items() if name != "images"}
 
 
 def _layers(recipe: Recipe, mode: BuiltMode) -> LayerGraph | None:

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trtq import backends, data, evaluate, files, predict, qdq, rules
-from trtq.backends import BuildSpec, Session
-from trtq.backends.ort import convert_fp16
+from trtq.backends import Session
 from trtq.config import Recipe
 from trtq.errors import ModelError
 
@@ -20,10 +19,10 @@ ACCURACY_RUNNER = "ort"
 METADATA_PREFIX = "trtq."
 
 
-def to_fp16(source: Path, target: Path) -> dict[str, Any]:
-    """Cast a float network to FP16; raises what `convert_fp16` raises."""
-    convert_fp16(source, target)
-    return {"onnx_bytes": target.stat().st_size}
+def to_fp16(source: Path, target: Path, *, per_tensor_weights: bool = False) -> dict[str, Any]:
+    """Cast the float part of a network to FP16, its inputs and outputs aside; raises `ModelError`, `OutputError`."""
+    casting = qdq.fp16_file(source, target, per_tensor_weights=per_tensor_weights)
+    return {"onnx_bytes": target.stat().st_size, **casting.to_json()}
 
 
 def scale_groups(source: Path, report: Path) -> dict[str, Any]:
@@ -63,32 +62,22 @@ def predict_fusion(source: Path, target: Path) -> dict[str, Any]:
     return {"conversions": graph.signals.conversions}
 
 
-def build(builder: backends.Builder, source: Path, folder: Path, targets: tuple[str, ...]) -> dict[str, Any]:
-    """Build an engine into `folder`, with its layer graph where the back end tells one; raises what it raises."""
-    engine = builder.build(BuildSpec(source, targets), folder / builder.PLAN_NAME)
-    if engine.layers is not None:
-        engine.layers.save(folder / "layers.json")
-    return {
-        "backend": engine.backend,
-        "version": engine.version,
-        "targets": list(engine.targets),
-        "plan": engine.plan.name,
-        "plan_bytes": engine.plan_bytes,
-        "build_s": round(engine.build_s, 3),
-        "peak_memory_mib": engine.peak_memory_mib,
-    }
-
-
 def accuracy(
-    recipe: Recipe, source: Path, target: Path | None = None, progress: Callable[[int, int], None] | None = None
+    recipe: Recipe,
+    source: Path,
+    target: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    runner: str = ACCURACY_RUNNER,
 ) -> dict[str, Any]:
     """Measure the accuracy of an ONNX file on the recipe's validation images with ONNX Runtime; write it to `target`.
 
-    The file itself says how its outputs are decoded (metadata `trtq.decode`). Raises `ModelError`, `DataError`.
+    runner: the back end that runs it: "ort" computes Q/DQ as exported, "ort-native" with integer kernels. The file
+    itself says how its outputs are decoded (metadata `trtq.decode`). Raises `ModelError`, `DataError`.
     """
     model = qdq.load(source)
     decode = model.metadata_props.get(f"{METADATA_PREFIX}decode")
-    session = backends.runner(ACCURACY_RUNNER).load(source, threads=recipe.threads)
+    session = backends.runner(runner).load(source, threads=recipe.threads)
     batch = session.inputs[0].dims[0]
     result: dict[str, Any] = dict(
         evaluate.evaluate(

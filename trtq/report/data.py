@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from trtq.compare.difference import Comparison
 from trtq.layers.graph import LayerGraph, Origin, Signals
 
+AS_EXPORTED, NATIVE = ", as exported", ", native"
+
 
 @dataclass(frozen=True)
 class ModeRow:
     """One mode of a recipe.
 
-    accuracy: metric -> fraction from 0 to 1, measured on the exported ONNX file.
+    accuracy: metric -> fraction from 0 to 1, measured on the ONNX file as exported. native_accuracy: the same of what
+    ONNX Runtime's native form computes; empty where that is not built.
     predicted_conversions: leftover conversions that classic TensorRT's documented rules let expect.
     signals: the engine's, and origin says what they rest on; naive_signals: the same mode's before scales were unified.
     finetune: what the training recorded ("iterations", "final_loss", ...), in the order to show.
@@ -30,6 +33,19 @@ class ModeRow:
     predicted_conversions: int | None = None
     build_s: float | None = None
     finetune: Mapping[str, Any] = field(default_factory=dict)
+    native_accuracy: Mapping[str, float] = field(default_factory=dict)
+
+
+def accuracies(modes: Sequence[ModeRow]) -> tuple[dict[str, float], ...]:
+    """Return each mode's accuracy by heading: a metric, and where any native form was measured also which form."""
+    forms = any(row.native_accuracy for row in modes)
+    return tuple(
+        {
+            **{metric + AS_EXPORTED * forms: value for metric, value in row.accuracy.items()},
+            **{metric + NATIVE: value for metric, value in row.native_accuracy.items()},
+        }
+        for row in modes
+    )
 
 
 @dataclass(frozen=True)

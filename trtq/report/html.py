@@ -18,7 +18,7 @@ from trtq.compare.difference import Comparison, Difference
 from trtq.errors import ModelError
 from trtq.layers.graph import LayerGraph, Signals
 from trtq.report import wording
-from trtq.report.data import ModeRow, NamedGraph, ReportData
+from trtq.report.data import AS_EXPORTED, NATIVE, ModeRow, NamedGraph, ReportData, accuracies
 from trtq.report.groups import scale_group
 
 LINKED_LAYERS = 40
@@ -43,17 +43,19 @@ def html(data: ReportData) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(FILTERS)
+    measured = accuracies(data.modes)
     script = _source(environment, "report.js")
     return environment.get_template("report.html.j2").render(
         data=data,
         version=trtq.__version__,
-        metrics=_metrics(data.modes),
+        metrics=_metrics(measured),
+        rows=tuple(zip(data.modes, measured, strict=True)),
         origins=tuple(dict.fromkeys(row.origin for row in data.modes if row.origin)),
         pictures=tuple(_picture(named) for named in data.graphs),
         comparisons=tuple(_View(comparison, data.graphs) for comparison in data.comparisons),
         groups=tuple(map(scale_group, data.groups)),
         manifest=tuple(_flat(data.manifest)),
-        accuracy_change=_AccuracyChange(data.modes),
+        accuracy_change=_AccuracyChange(measured),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         css=Markup(_source(environment, "report.css")),
@@ -93,17 +95,14 @@ class _View:
 class _AccuracyChange:
     """Accuracy against the first mode in points of a percent, "" for the first mode itself."""
 
-    def __init__(self, modes: Sequence[ModeRow]) -> None:
-        self._first = modes[0] if modes else None
+    def __init__(self, measured: Sequence[Mapping[str, float]]) -> None:
+        self._first = measured[0] if measured else {}
 
-    def __call__(self, row: ModeRow, metric: str) -> str:
-        if (
-            self._first is None
-            or row is self._first
-            or not {metric} <= row.accuracy.keys() & self._first.accuracy.keys()
-        ):
+    def __call__(self, accuracy: Mapping[str, float], metric: str) -> str:
+        compared = metric.removesuffix(NATIVE) + AS_EXPORTED if metric.endswith(NATIVE) else metric
+        if accuracy is self._first or metric not in accuracy or compared not in self._first:
             return ""
-        points = (row.accuracy[metric] - self._first.accuracy[metric]) * 100
+        points = (accuracy[metric] - self._first[compared]) * 100
         return wording.signed(f"{points:.2f}", points)
 
 
@@ -134,8 +133,8 @@ def _indices(graph: LayerGraph) -> dict[str, int]:
     return {layer.name: index for index, layer in enumerate(graph.layers)}
 
 
-def _metrics(modes: Sequence[ModeRow]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(metric for row in modes for metric in row.accuracy))
+def _metrics(measured: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(metric for one in measured for metric in one))
 
 
 def _before(row: ModeRow, signal: str) -> str:

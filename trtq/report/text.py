@@ -11,7 +11,7 @@ from rich.text import Text
 
 from trtq.compare.difference import Comparison
 from trtq.layers.graph import Layer, LayerGraph, Signals
-from trtq.report.data import ModeRow
+from trtq.report.data import ModeRow, accuracies
 from trtq.report.groups import scale_group
 from trtq.report.wording import (
     MISSING,
@@ -41,8 +41,9 @@ def modes_table(rows: Sequence[ModeRow]) -> Table:
     """
     table = _table([""], [row.mode for row in rows])
     table.add_column("is")
-    for metric in dict.fromkeys(metric for row in rows for metric in row.accuracy):
-        table.add_row(_name(metric), *(percent(row.accuracy.get(metric), 2) for row in rows), "measured")
+    measured = accuracies(rows)
+    for metric in dict.fromkeys(metric for one in measured for metric in one):
+        table.add_row(_name(metric), *(percent(one.get(metric), 2) for one in measured), "measured")
     table.add_row("ONNX file", *(bytes_text(row.onnx_bytes) for row in rows), "measured")
     table.add_row("engine file", *(bytes_text(row.engine_bytes) for row in rows), "measured")
     table.add_row("built in, s", *(figure(row.build_s, 1) for row in rows), "measured")

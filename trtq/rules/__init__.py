@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
 
 import onnx_ir as ir
 
 from trtq.config import did_you_mean
 from trtq.errors import ConfigError
 from trtq.qdq.remembering import unchanged
+from trtq.qdq.uncast import has_cast_pairs, without_casts
 from trtq.rules import (
     pages,
     tq101_concat_scales_differ,
@@ -58,6 +60,7 @@ from trtq.rules.pages import page
 __all__ = ["RULES", "Context", "Finding", "Rule", "catalogue", "fix", "lint", "mend", "page", "rule"]
 
 ROUNDS_LIMIT = 8  # a guard against rules that would undo each other; three were the most that a file took
+PLACEMENT = ("TQ1", "TQ2")  # families that look at what stands beside what
 RULES: tuple[Rule, ...] = (
     tq101_concat_scales_differ.RULE,
     tq102_pass_through_scales_differ.RULE,
@@ -117,8 +120,24 @@ def lint(
     wanted = {rule(code).code for code in select} or {one.code for one in RULES}
     wanted -= {rule(code).code for code in ignore}
     checked = [one for one in RULES if one.code in wanted and context.target in (None, *one.targets)]
+    if not has_cast_pairs(model):
+        with unchanged():
+            return tuple(finding for one in checked for finding in one.check(model, context))
+    view = without_casts(model)
     with unchanged():
-        return tuple(finding for one in checked for finding in one.check(model, context))
+        return tuple(finding for one in checked for finding in _seen_through_casts(one, model, view, context))
+
+
+def _seen_through_casts(one: Rule, model: ir.Model, view: ir.Model, context: Context) -> Iterator[Finding]:
+    """Yield what a rule finds in a network cast to FP16: placement is judged as if no cast were there, and stays.
+
+    Fixes put pairs and scales where no cast is in the way, so placement is mended before a network is cast.
+    """
+    if not one.code.startswith(PLACEMENT):
+        yield from one.check(model, context)
+        return
+    for finding in one.check(view, context):
+        yield dataclasses.replace(finding, fixable=False)
 
 
 def fix(model: ir.Model, findings: Sequence[Finding], *, context: Context = NOTHING_KNOWN) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import NAME, check_trtq
+from tests.conftest import NAME, check_trtq, write_recipe
+from trtq.backends import calibrator
 from trtq.config import load_recipe
 from trtq.pipeline import calibration
 from trtq.pipeline.result import result_rows
@@ -25,6 +26,15 @@ def test_batches_are_saved_in_their_order_and_go_with_the_block() -> None:
         assert [one.dtype.name for one in read] == ["float32"] * 12
         np.testing.assert_array_equal(np.stack(read), np.stack(batches))
     assert not folder.exists()
+
+
+def test_a_recipe_s_calibration_images_are_what_tensorrt_s_calibrator_takes(tmp_path: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path))
+    with calibration.saved(calibration.images(recipe), 5) as folder:
+        assert folder is not None
+        files = calibrator.batch_files(folder)
+        assert len(files) == 4  # 16 images, the last file filled up
+        calibrator.check_batches(files, (5, 3, 64, 64))
 
 
 def test_a_back_end_that_wants_none_gets_none() -> None:

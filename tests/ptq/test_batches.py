@@ -8,12 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import write_recipe
-from trtq import data
 from trtq.backends import calibrator
-from trtq.config import load_recipe
 from trtq.errors import DataError, OutputError
-from trtq.ptq import recipe_batches, write_batches
+from trtq.ptq import write_batches
 
 
 def stacks(*sizes: int) -> Iterator[np.ndarray]:
@@ -41,16 +38,6 @@ def test_every_image_is_there_in_order_and_the_last_batch_is_filled_from_the_fir
     filling = np.arange(count * batch - images) % min(batch, images)
     assert np.array_equal(found, [*range(images), *filling])
     calibrator.check_batches(calibrator.batch_files(folder), (batch, 3, 2, 2))
-
-
-def test_a_recipe_s_calibration_images_are_what_the_calibrator_takes(tmp_path: Path) -> None:
-    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
-    recipe = load_recipe(write_recipe(tmp_path))
-    assert recipe_batches(recipe, tmp_path / "batches", 8) == 2
-    files = calibrator.batch_files(tmp_path / "batches")
-    calibrator.check_batches(files, (8, 3, 64, 64))
-    images = data.load(recipe.data, "calibration", recipe.seed, recipe.path.parent)
-    assert np.array_equal(np.load(files[1])[3], images[11].image)
 
 
 def test_a_folder_is_replaced_whole_and_keeps_its_bytes(tmp_path: Path) -> None:

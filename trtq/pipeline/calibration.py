@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trtq import data
+from trtq import data, ptq
 from trtq.config import Mode, Recipe
 
 # These need ranges of more tensors than a Q/DQ file quantizes.
@@ -25,15 +26,20 @@ def wanted(backend: str, mode: Mode | None) -> bool:
 
 
 @contextmanager
-def saved(batches: Iterable[npt.NDArray[Any]] | None) -> Iterator[Path | None]:
-    """Save float32 batches (n, ...) as .npy files, numbered, in a folder that goes with the block; None for None."""
+def saved(batches: Iterable[npt.NDArray[Any]] | None, batch: int | None = None) -> Iterator[Path | None]:
+    """Save float32 batches (n, ...) as .npy files in a folder that goes with the block; None for None.
+
+    batch: how many images each file holds; that of the first batch where it is None. Raises what `write_batches` does.
+    """
     if batches is None:
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="trtq-calibration-") as folder:
-        for number, batch in enumerate(batches):
-            np.save(Path(folder) / f"{number:06}.npy", np.asarray(batch, np.float32))
-        yield Path(folder)
+    stacks = iter(batches)
+    first = next(stacks, np.empty((0, 1), np.float32))
+    with tempfile.TemporaryDirectory(prefix="trtq-calibration-") as scratch:
+        folder = Path(scratch) / "batches"
+        ptq.write_batches(itertools.chain([first], stacks), folder, batch or max(1, len(first)))
+        yield folder
 
 
 def images(recipe: Recipe) -> Iterator[npt.NDArray[Any]]:

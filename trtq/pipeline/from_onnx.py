@@ -127,7 +127,9 @@ class _Wanted:
         """Build the engine and return its facts; `findings` are those of the file that was given."""
         engine.sweep(self.builder, self.folder)
         source = prepared.file(self.builder, self.spec)
-        with calibration.saved(prepared.images(self.builder, source)) as batches:
+        profiles = self.spec.options.profiles
+        batch = profiles[0][0].usual[0] if profiles else None
+        with calibration.saved(prepared.images(self.builder, source), batch) as batches:
             facts = engine.build_engine(
                 self.builder,
                 replace(self.spec, onnx=source, calibration_batches=batches),

@@ -211,7 +211,8 @@ def _engine(plan: Plan, name: str) -> Stage:
         options |= {"data": asdict(used), "seed": plan.recipe.seed}
 
     def run() -> Mapping[str, Any]:
-        with calibration.saved(calibration.images(plan.recipe) if calibrated else None) as batches:
+        images = calibration.images(plan.recipe) if calibrated else None
+        with calibration.saved(images, plan.recipe.engine.batch) as batches:
             spec = BuildSpec(source, targets, mode, build_options, calibration_batches=batches)
             return engine.build_engine(builder, spec, plan.folder, recipe=plan.recipe.path)
 

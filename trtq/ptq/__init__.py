@@ -1,7 +1,7 @@
 """Post-training quantization of a float ONNX: ranges streamed through ONNX Runtime, Q/DQ insertion."""
 
 from trtq.ptq.audit import Audit, audit
-from trtq.ptq.batches import recipe_batches, write_batches
+from trtq.ptq.batches import write_batches
 from trtq.ptq.cache import CalibrationCache, cache_text, header_version, parse_cache, read_cache, write_cache
 from trtq.ptq.cache_to_qdq import Converted, cache_to_qdq
 from trtq.ptq.calibrators import amax_of
@@ -39,7 +39,6 @@ __all__ = [
     "qdq_to_cache",
     "quantize_file",
     "read_cache",
-    "recipe_batches",
     "save_quantized",
     "scale_groups",
     "write_batches",

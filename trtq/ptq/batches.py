@@ -10,20 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trtq import data
-from trtq.config import Recipe
 from trtq.errors import DataError, OutputError
 
 SUFFIX = ".npy"
-
-
-def recipe_batches(recipe: Recipe, folder: Path, batch: int) -> int:
-    """Write a recipe's calibration images into `folder`, `batch` a file; return how many files.
-
-    Raises what `data.load` and `write_batches` raise.
-    """
-    images = data.load(recipe.data, "calibration", recipe.seed, recipe.path.parent)
-    return write_batches((stack for stack, _ in data.batches(images, batch)), folder, batch)
 
 
 def write_batches(images: Iterable[npt.NDArray[Any]], folder: Path, batch: int) -> int:

@@ -51,7 +51,7 @@ def build(
         ),
     ] = None,
     calibrator: Annotated[
-        str | None, typer.Option(help="For --calibration: entropy, max, mse or percentile. [default: entropy]")
+        str | None, typer.Option(help="For --calibration: entropy, max, mse or percentile. [default: mse]")
     ] = None,
     exclude: Annotated[
         list[str] | None,
@@ -137,7 +137,7 @@ def build(
         mode=None if mode is None else _one_of(mode, MODES, "mode"),
         targets=tuple(target or ()),
         calibration=calibration,
-        calibrator=_one_of(calibrator or "entropy", get_args(Calibrator), "calibrator"),
+        calibrator=_one_of(calibrator or "mse", get_args(Calibrator), "calibrator"),
         exclude=tuple(exclude or ()),
         fix=fix,
         half=half,

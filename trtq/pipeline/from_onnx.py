@@ -42,7 +42,7 @@ class Request:
     mode: Mode | None = None
     targets: tuple[str, ...] = ()
     calibration: Path | None = None
-    calibrator: Calibrator = "entropy"
+    calibrator: Calibrator = "mse"
     exclude: tuple[str, ...] = ()
     fix: bool = False
     implicit: bool = False

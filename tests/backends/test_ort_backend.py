@@ -51,6 +51,16 @@ def save(path: Path, *, quantized: bool) -> Path:
     return path
 
 
+def test_an_engine_in_another_folder_finds_its_external_weights(tmp_path: Path) -> None:
+    model = onnx.load(save(tmp_path / "net.onnx", quantized=False))
+    (tmp_path / "given").mkdir()
+    source = tmp_path / "given" / "net.onnx"
+    onnx.save(model, source, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    plan = backends.builder("ort").build(BuildSpec(source), tmp_path / "built" / "net.ort.onnx").plan
+    expected = backends.runner("ort").load(source).run({"x": FEED})["y"]
+    np.testing.assert_allclose(backends.runner("ort").load(plan).run({"x": FEED})["y"], expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("quantized", [False, True])
 def test_build_is_deterministic_and_equal(tmp_path: Path, quantized: bool) -> None:
     source = save(tmp_path / "net.onnx", quantized=quantized)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from trtq import backends, files, layers
-from trtq.backends import BuildOptions, BuildSpec, building, rtx
+from trtq.backends import BuildOptions, BuildSpec, building, dialects, rtx
 from trtq.errors import BuildError, ConfigError, MissingBackendError, ModelError, OutputError
 
 trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed (pip install trtq[rtx])")
@@ -247,3 +248,18 @@ def test_import_without_the_library() -> None:
     script = "import sys; sys.modules['tensorrt_rtx'] = None; from trtq.backends import rtx; rtx.version()"
     ran = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert "MissingBackendError" in ran.stderr
+
+
+def test_the_builder_never_sees_where_a_network_lies(conv: Path, tmp_path: Path) -> None:
+    """FP16 plans of larger networks differ in a few bytes with the length of the path that is parsed."""
+    plans = []
+    for folder in (tmp_path / "a", tmp_path / ("long" * 30), tmp_path / "b" / "c"):
+        folder.mkdir(parents=True)
+        source = folder / conv.name
+        source.write_bytes(conv.read_bytes())
+        planned = building.plan_for(BuildSpec(source), dialects.detect(rtx.trt))
+        request = building.request(planned, folder / "plan", folder, layers=False)
+        [parse] = [one for one in map(json.dumps, request["parse"]) if "parse_from_file" in one]
+        assert f'"{conv.name}"' in parse and str(folder) not in parse
+        plans.append(rtx.build(BuildSpec(source), folder / "plan").plan.read_bytes())
+    assert plans[0] == plans[1] == plans[2]

@@ -66,26 +66,27 @@ def plan_for(spec: BuildSpec, dialect: Dialect, *, read_batches: bool = True) ->
 def request(planned: BuildPlan, plan: Path, folder: Path, *, layers: bool) -> dict[str, Any]:
     """Return what a worker is told about a build: the plan's calls, and where in `folder` its by-products go.
 
-    layers: whether to ask the engine for its layers, which takes a GPU.
+    The worker goes to the network's own folder and names it from there: TensorRT-RTX's FP16 plans differ in a few bytes
+    with the length of the path that it parses. layers: whether to ask the engine for its layers, which takes a GPU.
     """
     timing_cache = planned.spec.options.timing_cache
     return {
-        "plan": str(plan),
-        "parse": _json(planned.parse),
+        "plan": _absolute(plan),
+        **_parsing(planned),
         "configure": _json(planned.configure),
         "build": _json(planned.build),
         "dla_core": planned.spec.options.dla_core,
         "calibration": _calibration(planned, folder) if planned.quantization == "implicit" else None,
-        "timing_cache": None if timing_cache is None else str(timing_cache),
-        "new_timing_cache": str(folder / TIMING_CACHE_NAME),
-        "layers": str(folder / LAYERS_NAME) if layers else None,
+        "timing_cache": None if timing_cache is None else _absolute(timing_cache),
+        "new_timing_cache": _absolute(folder / TIMING_CACHE_NAME),
+        "layers": _absolute(folder / LAYERS_NAME) if layers else None,
     }
 
 
 def parse_request(onnx_path: Path, dialect: Dialect) -> dict[str, Any]:
     """Return what a worker is told that only parses."""
     planned = planner.plan(BuildSpec(onnx_path, mode="fp32"), dialect, quantized=False)
-    return {"parse": _json(planned.parse), "build": None}
+    return {**_parsing(planned), "build": None}
 
 
 @contextmanager
@@ -124,6 +125,19 @@ def refused(outcome: child.Outcome, network: onnx.ModelProto, vendor: Vendor) ->
     return tuple((_written(network, error), _refusal(error, vendor)) for error in outcome.facts["refusals"])
 
 
+def _parsing(planned: BuildPlan) -> dict[str, Any]:
+    source = planned.spec.onnx
+    named = [
+        replace(call, arguments=tuple(source.name if one == str(source) else one for one in call.arguments))
+        for call in planned.parse
+    ]
+    return {"network_folder": _absolute(source.parent), "parse": _json(named)}
+
+
+def _absolute(path: Path) -> str:
+    return str(path.absolute())
+
+
 def _json(calls: Sequence[Call]) -> list[Any]:
     return [call.to_json() for call in calls]
 
@@ -132,9 +146,9 @@ def _calibration(planned: BuildPlan, folder: Path) -> dict[str, Any]:
     cache, batches = planned.spec.calibration_cache, planned.spec.calibration_batches
     return {
         "algorithm": "entropy",
-        "cache": None if cache is None else str(cache),
-        "batches": [] if batches is None else [str(one) for one in calibrator.batch_files(batches)],
-        "written": str(folder / CALIBRATION_NAME),
+        "cache": None if cache is None else _absolute(cache),
+        "batches": [] if batches is None else [_absolute(one) for one in calibrator.batch_files(batches)],
+        "written": _absolute(folder / CALIBRATION_NAME),
     }
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trtq import files
+from trtq import files, qdq
 from trtq.backends import BuildOptions, BuildSpec, Engine, Progress, TensorSpec, child, onnx_file
 from trtq.backends.feeds import check_feeds
 from trtq.errors import BuildError, MissingBackendError, ModelError
 from trtq.machine import Machine, machine
+from trtq.qdq.model import copy_weights
 
 try:
     import onnxruntime
@@ -94,7 +95,8 @@ def build(spec: BuildSpec, plan: Path, *, progress: Progress | None = None) -> E
 def optimize(source: Path, plan: Path, limits: BuildOptions | None = None) -> int:
     """Write the network in `source` with the optimizations that hold on every CPU to `plan`; return its bytes.
 
-    In a process of its own, which keeps to the time and memory of `limits`. Raises `BuildError`, `OutputError`.
+    Weights in a file of their own stay there, and the file is copied beside `plan`. In a process of its own, which
+    keeps to the time and memory of `limits`. Raises `BuildError`, `OutputError`.
     """
     with files.atomic_path(plan) as temporary, child.scratch() as scratch:
         request = {"onnx": str(source.resolve()), "plan": str(temporary.resolve())}
@@ -102,6 +104,8 @@ def optimize(source: Path, plan: Path, limits: BuildOptions | None = None) -> in
         facts = child.run(job, scratch).facts
         if "refused" in facts:
             raise BuildError(facts["refused"].replace(request["onnx"], str(source)))
+        if onnx_file.external_files(onnx_file.load(source), source):
+            copy_weights(qdq.load(source), plan.resolve().parent)
         return temporary.stat().st_size
 
 

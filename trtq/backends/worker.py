@@ -58,6 +58,8 @@ def peak_memory_mib() -> float | None:
 def _work(work: Work, folder: Path) -> None:
     try:
         request = json.loads((folder / REQUEST_NAME).read_text(encoding="utf-8"))
+        # After the imports: what lies in a user's folder must not be taken for a module.
+        os.chdir(request.get("network_folder", folder))
         with (folder / LOG_NAME).open("w", encoding="utf-8", errors="replace") as log:
             try:
                 outcome = work(request, log)

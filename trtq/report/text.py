@@ -43,7 +43,8 @@ def modes_table(rows: Sequence[ModeRow]) -> Table:
     table.add_column("is")
     measured = accuracies(rows)
     for metric in dict.fromkeys(metric for one in measured for metric in one):
-        table.add_row(_name(metric), *(percent(one.get(metric), 2) for one in measured), "measured")
+        name = Text(shorten(printable(metric), NAME_CHARACTERS), overflow="ellipsis")
+        table.add_row(name, *(percent(one.get(metric), 2) for one in measured), "measured")
     table.add_row("ONNX file", *(bytes_text(row.onnx_bytes) for row in rows), "measured")
     table.add_row("engine file", *(bytes_text(row.engine_bytes) for row in rows), "measured")
     table.add_row("built in, s", *(figure(row.build_s, 1) for row in rows), "measured")

@@ -14,7 +14,6 @@ from trtq import files
 from trtq.errors import ModelError, OutputError
 from trtq.qdq.remembering import without_collection
 
-INLINE_LIMIT_BYTES = 1 << 31  # protobuf's own limit for one message
 EXTERNAL_FROM_BYTES = 1024  # smaller constants stay in the model, where shape inference reads them
 
 
@@ -56,10 +55,13 @@ def save(model: ir.Model, path: Path) -> None:
     """
     with without_collection():
         proto = ir.to_proto(model)
-    if proto.ByteSize() >= INLINE_LIMIT_BYTES:
-        raise ModelError(f"{path}: the network is over 2 GiB; keep its weights as external data")
+    # Asking for the size first would serialize twice.
+    try:
+        content = proto.SerializeToString(deterministic=True)
+    except google.protobuf.message.EncodeError as error:
+        raise ModelError(f"{path}: the network is over 2 GiB; keep its weights as external data") from error
     copy_weights(model, path.resolve().parent)
-    files.write_bytes(path, proto.SerializeToString(deterministic=True))
+    files.write_bytes(path, content)
 
 
 def has_external_data(model: ir.Model) -> bool:

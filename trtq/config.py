@@ -74,12 +74,15 @@ class EngineSpec:
     float_type: the type of what the ptq and qat modes leave unquantized. per_tensor_weights: one weight scale for each
     convolution of these modes, the channels' ratios behind it, which lets TensorRT-RTX write FP16; with "fp16" alone.
     tensorrt: versions that the ONNX files are for, checked before anything is made. ptq: "implicit" leaves quantizing
-    to the back ends that have a calibrator. The rest is TensorRT's own; `timing_cache` is relative to the recipe.
+    to the back ends that have a calibrator. dynamic_batch: smallest and largest batch of files and engines that take
+    any between them, `batch` being the usual one; empty for `batch` alone. timeout_s and memory_limit_mib stop a build,
+    and change nothing of what it makes. The rest is TensorRT's own; `timing_cache` is relative to the recipe.
     """
 
     backends: tuple[str, ...] = ("rtx", "ort")
     targets: tuple[str, ...] = ("sm86",)
     batch: int = 1
+    dynamic_batch: tuple[int, ...] = ()
     opset: int = 17
     weights: Literal["int8", "float"] = "int8"
     float_type: Literal["fp32", "fp16"] = "fp32"
@@ -90,6 +93,9 @@ class EngineSpec:
     level: int | None = None
     strongly_typed: bool = False
     timing_cache: str | None = None
+    dla_core: int | None = None
+    timeout_s: float = 3600.0
+    memory_limit_mib: int | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +205,7 @@ def _check_ranges(recipe: Recipe) -> None:
         "data.validation_images": recipe.data.validation_images,
         "data.batch": recipe.data.batch,
         "engine.batch": recipe.engine.batch,
+        "engine.timeout_s": recipe.engine.timeout_s,
         "finetune.iterations": recipe.finetune.iterations,
         "finetune.batch": recipe.finetune.batch,
         "finetune.learning_rate": recipe.finetune.learning_rate,
@@ -211,7 +218,22 @@ def _check_ranges(recipe: Recipe) -> None:
         raise ConfigError(
             f"{recipe.path}: quantization.percentile is {recipe.quantization.percentile}; it must be in (0, 100]"
         )
-    if recipe.engine.per_tensor_weights and recipe.engine.float_type != "fp16":
-        raise ConfigError(f'{recipe.path}: engine.per_tensor_weights is for FP16; set engine.float_type = "fp16" too')
-    if not 13 <= recipe.engine.opset <= 20:
-        raise ConfigError(f"{recipe.path}: engine.opset is {recipe.engine.opset}; the exporter writes Q/DQ at 13 to 20")
+    _check_engine(recipe.path, recipe.engine)
+
+
+def _check_engine(path: Path, engine: EngineSpec) -> None:
+    if engine.memory_limit_mib is not None and engine.memory_limit_mib <= 0:
+        raise ConfigError(f"{path}: engine.memory_limit_mib is {engine.memory_limit_mib}; it must be greater than 0")
+    if engine.dla_core is not None and engine.dla_core < 0:
+        raise ConfigError(f"{path}: engine.dla_core is {engine.dla_core}; cores are numbered from 0")
+    if engine.dynamic_batch and not (
+        len(engine.dynamic_batch) == 2 and 0 < engine.dynamic_batch[0] <= engine.batch <= engine.dynamic_batch[1]
+    ):
+        raise ConfigError(
+            f"{path}: engine.dynamic_batch is {list(engine.dynamic_batch)}; it must be the smallest and the largest "
+            f"batch, with engine.batch ({engine.batch}) between them"
+        )
+    if engine.per_tensor_weights and engine.float_type != "fp16":
+        raise ConfigError(f'{path}: engine.per_tensor_weights is for FP16; set engine.float_type = "fp16" too')
+    if not 13 <= engine.opset <= 20:
+        raise ConfigError(f"{path}: engine.opset is {engine.opset}; the exporter writes Q/DQ at 13 to 20")

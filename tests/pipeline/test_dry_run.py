@@ -66,6 +66,23 @@ def test_options_of_a_recipe_reach_the_plan(recipe: Recipe) -> None:
     assert json.dumps(engine.options_json(engine.engine_options(asked)))
 
 
+def test_a_dynamic_batch_and_a_dla_core_reach_the_plan(recipe: Recipe) -> None:
+    size, dialect = recipe.data.image_size, chosen(["10.3"])
+    told = dry_run_recipe(with_engine(recipe, batch=8, dynamic_batch=(1, 16)), ["fp16"], dialect)[0]
+    for word, batch in (("min", 1), ("opt", 8), ("max", 16)):
+        assert f"--{word}Shapes=images:{batch}x3x{size}x{size}" in told["build_command"]
+    told = dry_run_recipe(with_engine(recipe, dla_core=1), ["fp16"], dialect)[0]
+    assert "--useDLACore=1" in told["build_command"] and "--allowGPUFallback" in told["build_command"]
+    told = dry_run_recipe(with_engine(recipe, dynamic_batch=(1, 2), dla_core=1), ["fp16"], dialect)[0]
+    assert "DLA takes fixed shapes alone" in told["refused"]
+
+
+def test_limits_change_nothing_of_what_is_made(recipe: Recipe) -> None:
+    limited = engine.engine_options(with_engine(recipe, timeout_s=9.0, memory_limit_mib=512))
+    assert (limited.timeout_s, limited.memory_limit_mib) == (9.0, 512)
+    assert engine.options_json(limited) == engine.options_json(engine.BuildOptions())
+
+
 def test_a_recipe_is_checked_before_anything_is_made(recipe: Recipe) -> None:
     with pytest.raises(ConfigError, match=r"ptq cannot go to TensorRT 8\.5"):
         build_recipe(with_engine(recipe, tensorrt=("8.5",)), ["ptq"], reporter=lambda label: lambda done, total: None)

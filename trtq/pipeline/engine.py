@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trtq import backends, files
-from trtq.backends import BuildOptions, BuildSpec, manifest
+from trtq.backends import BuildOptions, BuildSpec, ShapeRange, manifest
 from trtq.backends.manifest import Identity
 from trtq.config import Recipe
 from trtq.errors import BuildError
@@ -17,17 +17,32 @@ from trtq.pipeline import preflight
 from trtq.rules import Finding
 
 LAYERS_NAME = "layers.json"
+INPUT = "images"  # of every network that a recipe exports
 
 
 def engine_options(recipe: Recipe) -> BuildOptions:
     """Return how a recipe wants its engines built, where a back end has such options."""
     engine = recipe.engine
     return BuildOptions(
+        profiles=_profiles(recipe),
         workspace_mib=engine.workspace_mib,
         level=engine.level,
         timing_cache=None if engine.timing_cache is None else recipe.path.parent / engine.timing_cache,
+        dla_core=engine.dla_core,
         strongly_typed=engine.strongly_typed,
+        timeout_s=engine.timeout_s,
+        memory_limit_mib=engine.memory_limit_mib,
     )
+
+
+def _profiles(recipe: Recipe) -> tuple[tuple[ShapeRange, ...], ...]:
+    """Return the one optimization profile of a dynamic batch, or none."""
+    engine = recipe.engine
+    if not engine.dynamic_batch:
+        return ()
+    image = (3, recipe.data.image_size, recipe.data.image_size)
+    smallest, largest = engine.dynamic_batch
+    return ((ShapeRange(INPUT, (smallest, *image), (engine.batch, *image), (largest, *image)),),)
 
 
 def options_json(options: BuildOptions) -> dict[str, Any]:

@@ -161,12 +161,14 @@ def _finetune(plan: Plan, source: Path, target: Path) -> Stage:
 
 def _export(plan: Plan, checkpoint: Path | None, target: Path) -> Stage:
     engine = plan.recipe.engine
-    options = {
+    options: dict[str, Any] = {
         "batch": engine.batch,
         "image_size": plan.recipe.data.image_size,
         "opset": engine.opset,
         "weights": engine.weights,
     }
+    if engine.dynamic_batch:
+        options["dynamic_batch"] = True
     return _torch_stage(plan, "export", () if checkpoint is None else (checkpoint,), target, options)
 
 
@@ -203,7 +205,7 @@ def _engine(plan: Plan, name: str) -> Stage:
     mode: Mode = "ptq" if plan.mode == "naive" else plan.mode
     options: dict[str, Any] = {"targets": list(targets)}
     build_options = engine.engine_options(plan.recipe)
-    if build_options != BuildOptions():
+    if engine.options_json(build_options) != engine.options_json(BuildOptions()):
         options |= {"build": engine.options_json(build_options)}
     calibrated = implicit or calibration.wanted(name, mode)
     if calibrated:

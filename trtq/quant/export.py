@@ -34,14 +34,18 @@ def export(
     opset: int,
     weights: Literal["int8", "float"] = "int8",
     metadata: Mapping[str, Any] | None = None,
+    dynamic_batch: bool = False,
 ) -> None:
-    """Write `module` to `target` as ONNX with static shapes, input `images` and outputs `output_0`, `output_1`, ...
+    """Write `module` to `target` as ONNX, input `images` and outputs `output_0`, `output_1`, ...
+
+    Shapes are those of `example` (batch, 3, height, width); with `dynamic_batch` the first dimension of every input and
+    output is `batch`, any number.
 
     weights: "int8" stores quantized weights as int8 initializer + DQ (TensorRT 10, 11, RTX, ONNX Runtime), "float" as
     float initializer + Q + DQ (TensorRT 8). `metadata` goes into the file's metadata properties, as JSON.
     Raises `ModelError` when the exporter cannot write the network, `OutputError` when `target` cannot be written.
     """
-    model = to_onnx(module, example, opset)
+    model = to_onnx(module, example, opset, dynamic_batch=dynamic_batch)
     if weights == "int8":
         qdq.store_int8_weights(model)
     for key, value in (metadata or {}).items():
@@ -49,7 +53,7 @@ def export(
     qdq.save(model, target)
 
 
-def to_onnx(module: nn.Module, example: torch.Tensor, opset: int) -> ir.Model:
+def to_onnx(module: nn.Module, example: torch.Tensor, opset: int, *, dynamic_batch: bool = False) -> ir.Model:
     """Return the cleaned ONNX graph of `module`; raises `ModelError` when the exporter cannot write it."""
     module.eval()
     with tempfile.TemporaryDirectory() as folder, torch.no_grad(), native_fake_quant(), _quiet():
@@ -59,8 +63,9 @@ def to_onnx(module: nn.Module, example: torch.Tensor, opset: int) -> ir.Model:
         try:
             # The dynamo exporter fails on the calibrated range of a quantizer (`amax.item()` is data-dependent).
             torch.onnx.export(
-                module, (example,), file, opset_version=opset, dynamo=False, input_names=[INPUT], output_names=names
-            )
+                module, (example,), file, opset_version=opset, dynamo=False, input_names=[INPUT], output_names=names,
+                dynamic_axes={name: {0: "batch"} for name in (INPUT, *names)} if dynamic_batch else None,
+            )  # fmt: skip
         except Exception as error:  # the exporter raises many types; the first line tells
             reason = str(error).strip().split("\n", 1)[0][:200]
             raise ModelError(f"the network cannot be exported to ONNX opset {opset}: {reason}") from error

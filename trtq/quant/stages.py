@@ -83,6 +83,7 @@ def export_recipe(
         opset=recipe.engine.opset,
         weights=recipe.engine.weights,
         metadata=_metadata(model),
+        dynamic_batch=bool(recipe.engine.dynamic_batch),
     )
     return {"onnx_bytes": target.stat().st_size}
 

@@ -13,8 +13,9 @@ from typing import Any
 from trtq import __version__, files
 from trtq.machine import machine
 
-RESULTS = Path(__file__).parent / "results"
-ROOT = RESULTS.parents[1]
+ROOT = Path(__file__).parents[1]
+# `make bench-check` records elsewhere, to compare.
+RESULTS = Path(os.environ.get("TRTQ_RECORDS") or ROOT / "benchmarks" / "results")
 
 
 def trtq(*arguments: str | Path) -> tuple[dict[str, Any], float]:
@@ -40,6 +41,7 @@ def compile_mode(recipe: Path, mode: str, folder: Path) -> Path:
 
 def record(name: str, command: str, result: dict[str, Any]) -> None:
     """Write a result beside the machine, versions and command that it was measured with."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
     files.write_json(path, {"trtq": __version__, "machine": machine().to_json(), "command": command, **result})
-    print(path.relative_to(ROOT))
+    print(path)

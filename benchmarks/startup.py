@@ -1,5 +1,7 @@
 """Start-up time of `trtq --help` and of each command's help: the median of nine fresh processes each.
 
+Beside it the bare interpreter's, started in turn with each, so that the ratio tells more than the machine's mood.
+
 python -m benchmarks.startup
 """
 
@@ -18,17 +20,21 @@ RUNS = 9
 
 def main() -> None:
     commands = [[], *([name] for name, _, _ in COMMANDS)]
-    medians = {" ".join(["trtq", *words, "--help"]): median_s(words) for words in commands}
-    record("startup", "python -m benchmarks.startup", {"runs": RUNS, "median_s": medians})
+    pairs = {" ".join(["trtq", *words, "--help"]): _timed(words) for words in commands}
+    medians = {name: round(statistics.median(ours for ours, _ in times), 3) for name, times in pairs.items()}
+    ratios = {name: round(statistics.median(ours / bare for ours, bare in times), 2) for name, times in pairs.items()}
+    record("startup", "python -m benchmarks.startup", {"runs": RUNS, "median_s": medians, "of_python": ratios})
 
 
-def median_s(words: list[str]) -> float:
-    times = []
-    for _ in range(RUNS):
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "trtq", *words, "--help"], stdout=subprocess.DEVNULL, check=True)
-        times.append(time.perf_counter() - started)
-    return round(statistics.median(times), 3)
+def _timed(words: list[str]) -> list[tuple[float, float]]:
+    """Return the seconds of the command's help and of an interpreter that does nothing, in turn."""
+    return [(_seconds("-m", "trtq", *words, "--help"), _seconds("-c", "")) for _ in range(RUNS)]
+
+
+def _seconds(*arguments: str) -> float:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -1,0 +1,59 @@
+"""What the benchmarks claim: which figures of which record, which way is better, and how much worse is still the same.
+
+A figure is named by its keys joined with `/`; `*` stands for any one key. Counts and bytes have no tolerance: they
+follow from the code alone. A ratio of two times of one run has that of a shared machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Better = Literal["lower", "higher", "equal"]
+TIME_TOLERANCE = 0.25  # of a ratio of times, each the median of a few runs on two shared cores
+MEMORY_TOLERANCE = 0.10
+ACCURACY_TOLERANCE = 0.01  # of a fraction of images; another CPU rounds otherwise
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Figures of one record that must not get worse by more than `tolerance`, a fraction of the recorded figure."""
+
+    record: str
+    figure: str
+    better: Better
+    tolerance: float = 0.0
+
+
+CLAIMS = (
+    Claim("published_rules", "networks/*/trtq/double_writes", "lower"),
+    Claim("published_rules", "networks/*/trtq/requantizes", "lower"),
+    Claim("published_rules", "networks/*/trtq/float_writes", "lower"),
+    Claim("published_rules", "networks/*/trtq/traffic_bytes", "lower"),
+    Claim("published_rules", "networks/*/trtq/int8_share", "higher"),
+    Claim("placement", "networks/*/double_writes_named_by_diff", "higher"),
+    Claim("resnet_fusion", "placements/*/*/after/predicted_conversions", "lower"),
+    Claim("resnet_fusion", "placements/*/*/after/traffic_bytes", "lower"),
+    Claim("producers", "fork/*/built_mended/int8_convolutions", "higher"),
+    Claim("producers", "table_agrees", "higher"),
+    Claim("unify_properties", "histogram/edited", "higher", 0.1),
+    Claim("unify_cost", "networks/*/of_floor/lint/time", "lower", TIME_TOLERANCE),
+    Claim("unify_cost", "networks/*/of_floor/lint/memory", "lower", MEMORY_TOLERANCE),
+    Claim("unify_cost", "networks/*/of_floor/unify/time", "lower", TIME_TOLERANCE),
+    Claim("unify_cost", "networks/*/of_floor/unify/memory", "lower", MEMORY_TOLERANCE),
+    Claim("calibration_cache", "text_round_trip_equal", "higher"),
+    Claim("calibration_cache", "scales_seen_in_onnx_runtime", "higher"),
+    Claim("ort_native", "holds/*", "higher"),
+    Claim("ort_native", "networks/*/cpu/times_as_fast_as_float32/native ptq/ratio", "higher", TIME_TOLERANCE),
+    Claim("rtx_builds", "all_bytes_equal", "higher"),
+    Claim("rtx_builds", "networks/*/*/engines/*/signals/double_writes", "lower"),
+    Claim("hostile_files", "crashes_of_trtq", "lower"),
+    Claim("hostile_files", "tracebacks", "lower"),
+    Claim("hostile_files", "wrong_engines", "lower"),
+    Claim("readers", "agree", "higher"),
+    Claim("fuzzed_readers", "files", "higher"),
+    Claim("yolov7-tiny-digits", "modes/*/accuracy/*", "higher", ACCURACY_TOLERANCE),
+    Claim("yolov7-tiny-digits", "modes/*/signals/double_writes", "lower"),
+    Claim("mobilenet_v2-digits", "modes/*/accuracy/*", "higher", ACCURACY_TOLERANCE),
+    Claim("startup", "of_python/*", "lower", TIME_TOLERANCE),
+)

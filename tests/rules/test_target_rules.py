@@ -10,9 +10,10 @@ import onnx_ir as ir
 import pytest
 from rule_graphs import found, graph, mend, operators, run
 
-from trtq import qdq, rules
-from trtq.backends import BuildSpec, rtx
+from trtq import backends, qdq, rules
+from trtq.backends import BuildSpec, rtx, rtx_parser
 from trtq.errors import BuildError
+from trtq.pipeline.checking import lint_file
 from trtq.rules import Context
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "onnx"
@@ -142,13 +143,13 @@ def test_the_parser_tells_what_it_refuses_and_why(tmp_path: Path) -> None:
     { levels, s, z0 = DynamicQuantizeLinear (x)  y = DequantizeLinear (levels, s, z0)  z = Relu (x) }"""
     path = tmp_path / "refused.onnx"
     qdq.save(graph(text), path)
-    refused = rtx.refusals(path)
+    refused = backends.ask("rtx", path)()
     assert refused == (("levels", "TensorRT-RTX does not take DynamicQuantizeLinear"),)
     model = qdq.load(path)
     [finding] = found(model, "TQ402", Context(refusals=lambda _: refused))
     assert finding.tensors == ("levels",) and not finding.fixable
     qdq.save(graph("network (float[1] x) => (float[1] y) { y = Relu (x) }"), path)
-    assert rtx.refusals(path) == ()
+    assert backends.ask("rtx", path)() == ()
 
 
 def test_without_a_parser_nothing_is_refused() -> None:
@@ -156,15 +157,24 @@ def test_without_a_parser_nothing_is_refused() -> None:
     assert found(model, "TQ402") == [] and operators(model) == ["Hardmax"]
 
 
-def test_the_parser_is_asked_only_where_it_may_know_more() -> None:
-    model = graph("network (float[1] x) => (float[1] y) { y = Relu (x) }")
-    asked: list[str] = []
+@needs_rtx
+def test_a_file_is_asked_about_while_it_is_linted_and_again_when_mended(tmp_path: Path) -> None:
+    path, mended = tmp_path / "refused.onnx", tmp_path / "mended.onnx"
+    text = """network (float[1,2,4,4] x) => (float[1,2,4,4] y, float[1,2,4,4] z)
+    { q = QuantizeLinear (x, s, zero)  y = DequantizeLinear (q, s, zero)
+      levels, t, z0 = DynamicQuantizeLinear (x)  z = DequantizeLinear (levels, t, z0) }"""
+    qdq.save(graph(text, s=np.float32(0.1), zero=np.uint8(128)), path)
+    linted = lint_file(path, mended)
+    assert "TQ402" in [one.code for one in linted.findings] and linted.mended
+    (refused,) = [one for one in linted.remaining if one.code == "TQ402"]
+    assert refused.tensors == ("levels",) and "DynamicQuantizeLinear" in refused.message
+    assert "TQ402" not in [one.code for one in lint_file(path, target="trt10").findings]
+    assert "TQ402" not in [one.code for one in lint_file(path, ignore=("TQ402",)).findings]
 
-    def refusals(_: ir.Model) -> list[tuple[str, str]]:
-        asked.append("asked")
-        return [("y", "no")]
 
-    assert found(model, "TQ402", Context(refusals=refusals)) == [] and not asked
-    assert len(found(model, "TQ402", Context(target="rtx", refusals=refusals))) == 1
-    model.graph[0].domain = "my.domain"
-    assert len(found(model, "TQ402", Context(refusals=refusals))) == 1
+@needs_rtx
+def test_a_parser_that_dies_refuses_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "net.onnx"
+    qdq.save(graph("network (float[1] x) => (float[1] y) { y = Relu (x) }"), path)
+    monkeypatch.setattr(rtx_parser, "SCRIPT", "import os; os.abort()")
+    assert backends.ask("rtx", path)() == (("y", "TensorRT-RTX: its parser died of the file (SIGABRT)"),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -14,6 +14,9 @@ from trtq.config import Mode, did_you_mean
 from trtq.errors import ConfigError
 from trtq.layers.graph import LayerGraph
 
+# What a parser refuses: the tensor that each refused node writes, and why; asked before, waited for when called.
+Refusals = Callable[[], tuple[tuple[str, str], ...]]
+
 BUILDERS: dict[str, str] = {
     "trt": "trtq.backends.trt",
     "trtexec": "trtq.backends.trtexec",
@@ -22,7 +25,7 @@ BUILDERS: dict[str, str] = {
     "ort-native": "trtq.backends.ort_native",
 }
 PARSERS: dict[str, str] = {
-    "rtx": "trtq.backends.rtx",
+    "rtx": "trtq.backends.rtx_parser",
 }
 RUNNERS: dict[str, str] = {
     "trt": "trtq.backends.trt",
@@ -142,8 +145,8 @@ class Parser(Protocol):
 
     NAME: str
 
-    def refusals(self, path: Path) -> tuple[tuple[str, str], ...]:
-        """Return the tensor that each refused node of an ONNX file writes, and why it is refused."""
+    def ask(self, path: Path) -> Refusals:
+        """Start asking what is refused of an ONNX file; the returned function waits for the answer."""
 
 
 class Runner(Protocol):
@@ -166,9 +169,9 @@ def runner(name: str) -> Runner:
     return cast(Runner, _module(name, RUNNERS))
 
 
-def refusals(name: str, path: Path) -> tuple[tuple[str, str], ...]:
-    """Return what that back end's parser refuses in an ONNX file; raises `ConfigError`, `ModelError`, `BuildError`."""
-    return cast(Parser, _module(name, PARSERS)).refusals(path)
+def ask(name: str, path: Path) -> Refusals:
+    """Start asking that back end's parser what it refuses in an ONNX file; raises `ConfigError` for an unknown name."""
+    return cast(Parser, _module(name, PARSERS)).ask(path)
 
 
 def _module(name: str, known: Mapping[str, str]) -> object:
@@ -181,13 +184,14 @@ def _module(name: str, known: Mapping[str, str]) -> object:
 
 if TYPE_CHECKING:
     # What mypy proves here: each module fits its protocol.
-    from trtq.backends import ort, ort_native, rtx, trt, trtexec
+    from trtq.backends import ort, ort_native, rtx, rtx_parser, trt, trtexec
 
     _rtx: Builder = rtx
     _ort: Builder = ort
     _ort_native: Builder = ort_native
     _trt: Builder = trt
     _trtexec: Builder = trtexec
+    _rtx_parser: Parser = rtx_parser
     _ort_runner: Runner = ort
     _ort_native_runner: Runner = ort_native
     _rtx_runner: Runner = rtx

@@ -83,12 +83,6 @@ def request(planned: BuildPlan, plan: Path, folder: Path, *, layers: bool) -> di
     }
 
 
-def parse_request(onnx_path: Path, dialect: Dialect) -> dict[str, Any]:
-    """Return what a worker is told that only parses."""
-    planned = planner.plan(BuildSpec(onnx_path, mode="fp32"), dialect, quantized=False)
-    return {**_parsing(planned), "build": None}
-
-
 @contextmanager
 def kept_log(plan: Path, folder: Path, header: str = "") -> Iterator[None]:
     """Keep the worker's log beside `plan`: as `<plan>.log` when the block ends well, as `<plan>.failed.log` when not.
@@ -118,11 +112,6 @@ def built(outcome: child.Outcome, planned: BuildPlan, vendor: Vendor) -> Mapping
     if not facts["built"]:
         raise BuildError(f"{source}: {vendor.title} cannot build it: {outcome.reason}")
     return facts
-
-
-def refused(outcome: child.Outcome, network: onnx.ModelProto, vendor: Vendor) -> tuple[tuple[str, str], ...]:
-    """Return the tensor that each node writes that the parser refused, and why, from a worker that only parsed."""
-    return tuple((_written(network, error), _refusal(error, vendor)) for error in outcome.facts["refusals"])
 
 
 def _parsing(planned: BuildPlan) -> dict[str, Any]:
@@ -161,31 +150,9 @@ def _parse_reason(errors: list[dict[str, Any]], vendor: Vendor) -> str:
     if not errors:
         return f"{vendor.title} cannot parse it, and does not say why"
     first = errors[0]
-    reason = _telling(first)
+    reason = child.telling(first["reason"])
     # Before 10.0 the parser gives the node's number alone.
     node = f"node '{first['node']}' ({first['operator']})" if first["operator"] else f"node {first['index']}"
     if not first["operator"] and first["index"] < 0:
         node = "it"
     return f"{vendor.title} does not take {node}{f': {reason}' if reason else ''}"
-
-
-def _refusal(error: dict[str, Any], vendor: Vendor) -> str:
-    """Return a refusal in words: the operator, and the parser's reason where it gives one."""
-    reason = _telling(error)
-    return f"{vendor.title} does not take {error['operator']}{f': {reason}' if reason else ''}"
-
-
-def _telling(error: dict[str, Any]) -> str:
-    """Return the parser's reason without its noise, empty where it says nothing."""
-    lines = [line for line in error["reason"].splitlines() if not any(noise in line for noise in child.NOISE)]
-    reason = " ".join(lines)
-    return "" if reason in ("", "false") else child.short(reason)
-
-
-def _written(network: onnx.ModelProto, error: dict[str, Any]) -> str:
-    """Return the tensor that a refused node writes; the node's own name where the node is not in the main graph."""
-    index: int = error["index"]
-    nodes = network.graph.node
-    if 0 <= index < len(nodes) and nodes[index].op_type == error["operator"] and nodes[index].output:
-        return str(nodes[index].output[0])
-    return str(error["node"])

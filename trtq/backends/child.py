@@ -110,6 +110,12 @@ def short(text: str) -> str:
     return onnx_file.one_line(text, REASON_CHARACTERS) or "none"
 
 
+def telling(reason: str) -> str:
+    """Return a parser's reason on one line without its noise, empty where it says nothing."""
+    text = " ".join(line for line in reason.splitlines() if not any(noise in line for noise in NOISE))
+    return "" if text in ("", "false") else short(text)
+
+
 def resident_mib(pid: int) -> float:
     """Return the resident memory of a process and its descendants, 0.0 where /proc does not tell."""
     folder = Path(f"/proc/{pid}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trtq import files
-from trtq.backends import BuildOptions, BuildSpec, Engine, Progress, building, child, dialects, manifest, onnx_file
+from trtq.backends import BuildOptions, BuildSpec, Engine, Progress, building, child, dialects, manifest
 from trtq.backends.building import Vendor
 from trtq.backends.runtime import PLAIN, GpuSession, RunOptions, load_plan
 from trtq.config import did_you_mean
@@ -74,20 +74,6 @@ def build(spec: BuildSpec, plan: Path, *, progress: Progress | None = None) -> E
         peak_memory_mib=facts["peak_memory_mib"],
         layers=layers,
     )
-
-
-def refusals(path: Path) -> tuple[tuple[str, str], ...]:
-    """Return what TensorRT-RTX's parser refuses in an ONNX file: the tensor that each refused node writes, and why.
-
-    Only parses, in a process of its own. Raises `ModelError` for a broken file, `BuildError` where the parser dies or
-    takes longer than a build may, `MissingBackendError`.
-    """
-    version()
-    network = onnx_file.check(path)
-    request = building.parse_request(path, dialects.detect(trt))
-    with child.scratch() as scratch:
-        outcome = child.run(_job(path, scratch / PLAN_NAME, request, BuildOptions()), scratch)
-    return building.refused(outcome, network, VENDOR)
 
 
 def load(plan: Path, *, threads: int = 1, options: RunOptions = PLAIN) -> GpuSession:

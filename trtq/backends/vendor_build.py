@@ -19,14 +19,12 @@ MakeCalibrator = Callable[..., Any]
 def work(
     vendor: Any, request: Mapping[str, Any], log_file: IO[str], make_calibrator: MakeCalibrator | None = None
 ) -> dict[str, Any]:
-    """Do a request of `building.request`: build where it has a build call, else only parse and tell what is refused.
+    """Do a request of `building.request`: parse, configure and build, or tell why not.
 
     make_calibrator: `calibrator.make` where the vendor has implicit PTQ; it is given the request's calibration.
     """
     log = make_log(vendor, log_file)
     held = calls.execute(vendor, _calls(request["parse"]), {calls.LOG: log})
-    if not request["build"]:
-        return {"refusals": parse_errors(held[calls.PARSER])}
     if not held[calls.PARSED]:
         return {"parse_errors": parse_errors(held[calls.PARSER])}
     cores = held[calls.BUILDER].num_DLA_cores if request["dla_core"] is not None else None

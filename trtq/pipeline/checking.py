@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,7 +16,7 @@ from trtq.data.images import load_images
 from trtq.errors import ConfigError
 from trtq.qdq.model import copy_weights
 from trtq.qdq.remembering import without_collection
-from trtq.rules import Context, Finding
+from trtq.rules import Context, Finding, tq402_unsupported_operator
 from trtq.rules.finding import EVERY_TARGET
 
 # The back end whose parser says what it refuses, and the package that it is.
@@ -50,9 +50,12 @@ def lint_file(
     if target_file is not None and target_file.resolve() == source.resolve():
         raise ConfigError(f"{target_file}: is the input itself; choose another output")
     context = make_context(target, calibration)
+    asks = _asks(context, select, ignore)
     with without_collection():
         model = qdq.load(source)
-        findings = rules.lint(model, context=context, select=select, ignore=ignore)
+        findings = rules.lint(
+            model, context=_asking(context, source) if asks else context, select=select, ignore=ignore
+        )
         if target_file is None:
             return Linted(findings, 0, findings)
         mended = rules.mend(model, context=context, select=select, ignore=ignore)
@@ -61,7 +64,8 @@ def lint_file(
             files.write_bytes(target_file, source.read_bytes())
             return Linted(findings, 0, findings)
         qdq.save(model, target_file)
-        return Linted(findings, mended, rules.lint(model, context=context, select=select, ignore=ignore))
+        again = _asking(context, target_file) if asks else context
+        return Linted(findings, mended, rules.lint(model, context=again, select=select, ignore=ignore))
 
 
 def make_context(target: str | None, calibration: Path | None) -> Context:
@@ -78,21 +82,20 @@ def make_context(target: str | None, calibration: Path | None) -> Context:
             known.update(ptq.max_of(model, unknown, load_images(calibration, ptq.input_shape(model))))
         return {name: known[name] for name in tensors}
 
-    asks = version in (None, PARSER) and find_spec(PARSER_PACKAGE) is not None
-    return Context(
-        target=version,
-        sm=sm,
-        ranges=None if calibration is None else ranges,
-        refusals=_refusals if asks else None,
-    )
+    return Context(target=version, sm=sm, ranges=None if calibration is None else ranges)
 
 
-def _refusals(model: ir.Model) -> Sequence[tuple[str, str]]:
-    """Ask TensorRT-RTX's own parser, in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        qdq.save(model, path)
-        return backends.refusals(PARSER, path)
+def _asks(context: Context, select: Sequence[str], ignore: Sequence[str]) -> bool:
+    """Tell whether a parser is here to be asked, and a rule that would ask it."""
+    if context.target not in (None, PARSER) or find_spec(PARSER_PACKAGE) is None:
+        return False
+    return any(one is tq402_unsupported_operator.RULE for one in rules.chosen(context.target, select, ignore))
+
+
+def _asking(context: Context, path: Path) -> Context:
+    """Return `context` with what the parser refuses in `path`: it reads the file while other rules are checked."""
+    answer = backends.ask(PARSER, path)
+    return dataclasses.replace(context, refusals=lambda _: answer())
 
 
 def parse_target(text: str) -> tuple[str, str | None]:

@@ -105,6 +105,13 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+def chosen(target: str | None, select: Iterable[str] = (), ignore: Iterable[str] = ()) -> tuple[Rule, ...]:
+    """Return the rules that hold for `target`, of those selected and not ignored; raises `ConfigError` as `lint`."""
+    wanted = {rule(code).code for code in select} or {one.code for one in RULES}
+    wanted -= {rule(code).code for code in ignore}
+    return tuple(one for one in RULES if one.code in wanted and target in (None, *one.targets))
+
+
 def lint(
     model: ir.Model,
     *,
@@ -117,9 +124,7 @@ def lint(
     context: with a target, only the rules that hold for it are checked. select: the codes to check; none means all.
     ignore: codes to leave out. Raises `ConfigError` for an unknown code.
     """
-    wanted = {rule(code).code for code in select} or {one.code for one in RULES}
-    wanted -= {rule(code).code for code in ignore}
-    checked = [one for one in RULES if one.code in wanted and context.target in (None, *one.targets)]
+    checked = chosen(context.target, select, ignore)
     if not has_cast_pairs(model):
         with unchanged():
             return tuple(finding for one in checked for finding in one.check(model, context))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from trtq import layers
 from trtq.compare import align, compare
-from trtq.compare.align import neighbours, numbered
+from trtq.compare.align import numbered
+from trtq.compare.sides import neighbours
 from trtq.layers.graph import Layer, LayerGraph, Tensor
 from trtq.layers.signals import signals
 
@@ -67,6 +68,7 @@ def test_numbered_names_are_an_identity_within_one_file_only() -> None:
     assert ((0,), (1,)) in pairs(graph(a, "same"), graph(b, "same"))
     assert numbered("Conv_84")
     assert numbered("node_conv2d_3")
+    assert numbered("Conv84")
     assert not numbered("/stem/conv/Conv_1")
     assert not numbered("layer1.0.conv1.weight_2")
 

@@ -93,3 +93,19 @@ def test_a_cost_carries_its_sign_and_unit() -> None:
     text = printed(differences_table(Comparison("a", "b", 1.0, rows, None, None)))
     assert "−205 kB" in text
     assert "+12.3 µs" in text
+
+
+def test_differences_add_up_to_a_total_below_them() -> None:
+    """A remedy of several rows stands once, below; a cost within the profiles' step is called so."""
+    rows = tuple(
+        Difference("extra conversion", (), (), (), cost, None, "", "t", remedy, region=f"layer{n}", is_shown=shown)
+        for n, (cost, remedy, shown) in enumerate(((-30.0, "mend", True), (-20.5, "mend", True), (1.0, "other", False)))
+    )
+    comparison = Comparison("a", "b", 1.0, rows, -50.0, -0.5, notes=("sums up",))
+    lines = printed(differences_table(comparison)).splitlines()
+    assert [line for line in lines if "unexplained rest" in line and "−0.5 µs" in line]
+    assert [line for line in lines if line.strip().startswith("total") and "−50.0 µs" in line]
+    assert sum("no difference shown" in line for line in lines) == 1
+    assert sum("mend" in line for line in lines) == 1
+    assert sum("[1]" in line for line in lines) == 3
+    assert "sums up" in lines[-1]

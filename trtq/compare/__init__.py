@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trtq.compare.align import Alignment, Group, align
 from trtq.compare.diff import compare, signal_table
-from trtq.compare.difference import Comparison, Difference, DifferenceClass
+from trtq.compare.difference import Comparison, Difference, DifferenceClass, Part, Rest, Role
 from trtq.compare.gates import assert_fused
 from trtq.compare.subjects import subject
 
@@ -14,6 +14,9 @@ __all__ = [
     "Difference",
     "DifferenceClass",
     "Group",
+    "Part",
+    "Rest",
+    "Role",
     "align",
     "assert_fused",
     "compare",

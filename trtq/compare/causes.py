@@ -139,6 +139,12 @@ def input_tensors(layers: Sequence[Layer], edges: Edges | None) -> Cause:
     return Cause(named or tuple(f"input of {name}" for name in nodes[:1]))
 
 
+def named_tensors(layers: Sequence[Layer]) -> tuple[str, ...]:
+    """Return the tensors that the layers read, or else write, by the names that are not the compiler's own."""
+    read = _named(tensor for layer in layers for tensor in layer.inputs)
+    return read or _named(tensor for layer in layers for tensor in layer.outputs)
+
+
 def shortened(names: Sequence[str], joint: str = ", ") -> str:
     """Return the first names, and how many more there are."""
     shown = joint.join(names[:NAMES_SHOWN])

@@ -47,7 +47,8 @@ class Tensor:
 class Layer:
     """One kernel or fused group of an engine, and the ONNX nodes that it computes (n:m; empty when not known).
 
-    `precision` is the dtype of the weights as the kernel multiplies them, where the engine's description tells it.
+    `precision` is the dtype of the weights as the kernel multiplies them, `weight_count` how many it holds: both where
+    the engine's description tells.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Layer:
     tactic: str = ""
     time_us: float | None = None
     precision: DType = "unknown"
+    weight_count: int | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ def _layer(row: dict[str, Any]) -> Layer:
         tactic=str(row["tactic"]),
         time_us=None if row["time_us"] is None else float(row["time_us"]),
         precision=_dtype(row.get("precision")),
+        weight_count=None if row.get("weight_count") is None else int(row["weight_count"]),
     )
 
 

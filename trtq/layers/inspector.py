@@ -7,6 +7,7 @@ and is said in a note.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -128,7 +129,8 @@ def _layer(row: Any, index: int, where: str) -> Layer:
         outputs=outputs,
         onnx_nodes=_nodes(name, str(row.get("Metadata") or "")),
         tactic=str(row.get("TacticName", "")),
-        precision=_precision(row.get("Weights")),
+        precision=_precision(row.get("Weights", row.get("ConvWeights"))),
+        weight_count=_weight_count(row),
     )
 
 
@@ -150,6 +152,18 @@ def _converts(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
 
 def _precision(weights: Any) -> DType:
     return dtype(str(weights.get("Type", ""))) if isinstance(weights, dict) else "unknown"
+
+
+def _weight_count(row: dict[str, Any]) -> int | None:
+    """Return how many weights the layer holds: as 8.2 to 10.x count them, from 11 on those of the largest constant."""
+    weights = row.get("Weights", row.get("ConvWeights"))
+    if isinstance(weights, dict):
+        count = weights.get("Count")
+        return count if type(count) is int and count > 0 else None
+    constants = row.get("Constants")
+    dims = [one.get("Dimensions") for one in constants if isinstance(one, dict)] if isinstance(constants, list) else []
+    whole = [one for one in dims if isinstance(one, list) and all(type(dim) is int and dim > 0 for dim in one)]
+    return max(map(math.prod, whole), default=None)
 
 
 def _nodes(name: str, metadata: str) -> tuple[str, ...]:

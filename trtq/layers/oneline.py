@@ -21,7 +21,7 @@ _TENSOR_KEYS = (_TENSOR, ", Dimensions: [", "], Format/Datatype: ")
 _LOCATION = re.compile(r", Location: \w+$")
 _LAST_TENSOR = " }]"
 _FIELD = re.compile(r", (?P<key>Origin|TacticName|StreamId): (?P<value>[^,\n]*)")
-_WEIGHTS = re.compile(r', Weights: \{"Type": "(?P<type>\w+)"')
+_WEIGHTS = re.compile(r', (?:Conv)?Weights: \{"Type": "(?P<type>\w+)"(?:, "Count": (?P<count>\d{1,18}))?')
 _METADATA = ", Metadata: "
 
 
@@ -75,7 +75,7 @@ def _row(row: str, where: str) -> Any:
         "Outputs": _tensors(written, where),
         "Metadata": metadata.rstrip(),
         **fields,
-        **({"Weights": {"Type": weights["type"]}} if weights else {}),
+        **({"Weights": {"Type": weights["type"], "Count": int(weights["count"] or 0)}} if weights else {}),
     }
 
 

@@ -8,6 +8,7 @@ their keys, which come in a fixed order.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ _ROW_KEYS = (
 )  # fmt: skip
 _TENSOR_KEYS = ("{ Name: ", ", Dimensions: [", "], Strides: [", "], StrideOrder: [", "], Datatype: ", ", Format: ")
 _TENSOR_END = " }"
+_CONSTANT_DIMS = re.compile(r", Dimensions: \[(\d{1,9}(?:,\d{1,9})*)\], Strides: ")
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def _rows(body: str, where: str) -> Iterator[str]:
 
 
 def _layer(row: str, where: str) -> Layer:
-    name, kind, inputs, _constants, outputs, tactic, _stream, metadata = cut(row, _ROW_KEYS, where)
+    name, kind, inputs, constants, outputs, tactic, _stream, metadata = cut(row, _ROW_KEYS, where)
     return Layer(
         name=name,
         kind=kind,
@@ -124,7 +126,14 @@ def _layer(row: str, where: str) -> Layer:
         outputs=_tensors(outputs, where),
         onnx_nodes=onnx_names.split(metadata.rstrip()),
         tactic=tactic,
+        weight_count=_weight_count(constants),
     )
+
+
+def _weight_count(constants: str) -> int | None:
+    """Return how many numbers the largest constant holds; a row's others are biases, scales and zeros."""
+    counts = (math.prod(map(int, dims.split(","))) for dims in _CONSTANT_DIMS.findall(constants))
+    return max(counts, default=None)
 
 
 def _tensors(text: str, where: str) -> tuple[Tensor, ...]:

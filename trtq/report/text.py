@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ from trtq.rules.finding import Finding
 NAME_CHARACTERS = 40
 COLUMN_CHARACTERS = 22
 SENTENCE_CHARACTERS = 240
+WHICH = ": one scale for "  # in a remedy, what its command is to mend
 SIGNALS = (
     "layers", "int8_share", "conversions", "double_writes", "requantizes", "float_writes", "traffic_bytes", "time_us",
 )  # fmt: skip
@@ -76,18 +78,41 @@ def conversions_table(layers: Sequence[Layer]) -> Table:
 
 
 def differences_table(comparison: Comparison) -> Table:
-    """Return what two engines do differently, in the comparison's order; cost is B minus A."""
+    """Return what two engines do differently, in the comparison's order; cost is B minus A.
+
+    The last rows are the layers that both run alike and the whole, so that the costs add up. Below stand remedies of
+    several rows, once each, and the sentences that sum the comparison up.
+    """
     table = _table(["what"], ["cost"])
     for heading in ("ONNX tensor", "remedy"):
         table.add_column(heading, overflow="fold")
-    for difference in comparison.differences:
+    commands = Counter(one.remedy.partition(WHICH)[0] for one in comparison.differences if one.remedy)
+    shared = {command: f"[{n}]" for n, command in enumerate((one for one in commands if commands[one] > 1), 1)}
+    for one in comparison.differences:
+        told = [one.kind, _name(one.region).plain, f"({one.label})" if one.label else ""]
+        cost = cost_text(one.cost_us, one.cost_bytes)
         table.add_row(
-            difference.kind,
-            cost_text(difference.cost_us, difference.cost_bytes),
-            _name(difference.cause or MISSING),
-            _sentence(difference.remedy or difference.message),
+            Text("\n".join(filter(None, told))),
+            cost if one.is_shown else f"{cost}\nno difference shown",
+            _name(one.cause or MISSING),
+            _sentence(_remedy(one.remedy, shared) or one.message),
         )
+    table.add_section()
+    rest, total = comparison.unexplained_us, comparison.total_us
+    table.add_row("unexplained rest", cost_text(rest, comparison.unexplained_bytes), "", "layers that both run alike")
+    table.add_row("total", cost_text(total, comparison.total_bytes), "", "")
+    below = [*(f"{number} {command}" for command, number in shared.items()), *comparison.notes]
+    if below:
+        table.caption = Text("\n".join(printable(line) for line in below), style="not dim not italic")
+        table.caption_justify = "left"
     return table
+
+
+def _remedy(remedy: str, shared: Mapping[str, str]) -> str:
+    """Return a remedy with the number in place of a command that several rows share."""
+    command, which, tensors = remedy.partition(WHICH)
+    number = shared.get(command, command)
+    return f"{number}{which}{tensors}"
 
 
 def groups_table(groups: Iterable[Mapping[str, Any]]) -> Table:

@@ -81,6 +81,19 @@ def test_two_runs_are_in_flight_and_a_graph_is_enqueued_once(plan: Path, cuda_gr
         assert context.enqueued == (2 if cuda_graph else 21)
 
 
+def test_streams_overlap_each_with_a_context_and_memory_of_its_own(plan: Path) -> None:
+    with load(plan) as session:
+        with session.prepare({"image": IMAGES}, streams=3, transfers=True) as launch:
+            contexts = session._module._network.contexts
+            assert len(contexts) == 3 and len({one.addresses["image"] for one in contexts}) == 3
+            session.cuda.deepest = 0
+            times = launch.time(iterations=12)
+            assert [one.enqueued for one in contexts] == [5, 5, 5]  # the first of each ends all compiling
+            assert session.cuda.deepest > 2 * 2 * 5
+        assert times.compute_us == (7.0,) * 12 and len(session.cuda.memory) == 5
+    assert session.cuda.memory == {}
+
+
 def test_timing_goes_on_until_both_limits_are_reached(plan: Path) -> None:
     with load(plan) as session, session.prepare({"image": IMAGES}) as launch:
         times = launch.time(iterations=2, duration_s=0.05)

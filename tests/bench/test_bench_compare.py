@@ -1,71 +1,93 @@
 from __future__ import annotations
 
-import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from trtq.bench import BenchResult, Verdict, compare
+from trtq.bench import BenchResult, Stated, Verdict, compare, differences
+from trtq.bench.compare import APART_MARGIN, MARGIN
 from trtq.errors import ConfigError
 
-INTERLEAVED = {"order": ["a", "b"], "warmup": 1}
+ROUNDS = (10,) * 50
 
 
-def skewed(random: np.random.Generator, median_us: float, count: int = 150) -> tuple[float, ...]:
-    """Times as engines give them: a lognormal bulk and a few slow outliers."""
-    times = median_us * random.lognormal(0, 0.05, count)
-    times[random.random(count) < 0.03] *= 3
-    return tuple(times.tolist())
-
-
-@pytest.mark.parametrize("options", [{}, INTERLEAVED], ids=["apart", "interleaved"])
-def test_equal_distributions_show_no_difference(options: dict[str, object]) -> None:
-    verdicts = []
-    for seed in range(100):
-        random = np.random.default_rng(seed)
-        a, b = (BenchResult(name, "ort", 1, skewed(random, 500), options) for name in "ab")
-        verdicts.append(compare(a, b, seed=seed, resamples=500).verdict)
-    assert verdicts.count(Verdict.NO_DIFFERENCE_SHOWN) >= 93
+def result(name: str, factor: float = 1.0, *, seed: int = 0, run: str = "one") -> BenchResult:
+    """Times as engines give them: a lognormal bulk and a few slow outliers, on a machine that drifts."""
+    random = np.random.default_rng(seed + ord(name))
+    times = 500 * factor * random.lognormal(0, 0.02, sum(ROUNDS)) * np.linspace(1, 1.4, sum(ROUNDS))
+    times[random.random(len(times)) < 0.03] *= 3
+    return BenchResult(name, "ort", 1, tuple(times.tolist()), machine={"cpu": "x"}, run=run, rounds=ROUNDS)
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1.1, Verdict.SLOWER), (1 / 1.1, Verdict.FASTER)])
 def test_ten_percent_are_detected(factor: float, verdict: Verdict) -> None:
-    for seed in range(20):
-        random = np.random.default_rng(seed)
-        a, b = BenchResult("a", "ort", 1, skewed(random, 500)), BenchResult("b", "ort", 1, skewed(random, 500 * factor))
-        speed = compare(a, b, seed=seed, resamples=500)
-        assert speed.verdict is verdict
+    for seed in range(10):
+        speed = compare(result("a", seed=seed), result("b", factor, seed=seed))
+        assert speed.verdict is verdict and speed.paired and speed.margin == MARGIN
         assert speed.low <= speed.ratio <= speed.high
-        assert speed.ratio == pytest.approx(factor, rel=0.03)
+        assert speed.ratio == pytest.approx(factor, rel=0.02)
 
 
-def test_pairs_keep_common_drift_out_of_the_interval() -> None:
-    random = np.random.default_rng(0)
-    drift = np.linspace(1, 1.5, 200)
-    a = tuple((500 * drift * random.lognormal(0, 0.01, 200)).tolist())
-    b = tuple((510 * drift * random.lognormal(0, 0.01, 200)).tolist())
-    in_turn = compare(BenchResult("a", "ort", 1, a, INTERLEAVED), BenchResult("b", "ort", 1, b, INTERLEAVED))
-    apart = compare(BenchResult("a", "ort", 1, a), BenchResult("b", "ort", 1, b))
+def test_rounds_keep_common_drift_out_of_the_interval() -> None:
+    in_turn = compare(result("a"), result("b", 1.04))
+    apart = compare(result("a"), result("b", 1.04, run="two"))
     assert in_turn.verdict is Verdict.SLOWER
-    assert apart.verdict is Verdict.NO_DIFFERENCE_SHOWN
+    assert apart.verdict is Verdict.NO_DIFFERENCE_SHOWN and not apart.paired and apart.margin == APART_MARGIN
+    assert apart.high - apart.low > 5 * (in_turn.high - in_turn.low)
 
 
-def test_one_seed_gives_one_answer_and_small_chunks_no_other_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    random = np.random.default_rng(0)
-    a, b = BenchResult("a", "ort", 1, skewed(random, 500)), BenchResult("b", "ort", 1, skewed(random, 500))
-    assert compare(a, b, seed=7) == compare(a, b, seed=7)
-    assert compare(a, b, seed=7) != compare(a, b, seed=8)
-    whole = compare(a, b)
-    monkeypatch.setattr(sys.modules["trtq.bench.compare"], "CHUNK_VALUES", 1)
-    assert compare(a, b).low == pytest.approx(whole.low, rel=0.01)
+def test_equal_input_gives_equal_output_and_the_other_way_round_its_inverse() -> None:
+    a, b = result("a"), result("b", 1.05)
+    assert compare(a, b) == compare(a, b)
+    there, back = compare(a, b), compare(b, a)
+    assert (there.ratio * back.ratio, there.low * back.high) == (pytest.approx(1), pytest.approx(1))
 
 
-def test_what_cannot_be_compared_is_refused() -> None:
-    times = tuple(float(value) for value in range(1, 21))
-    base = BenchResult("a", "ort", 1, times, machine={"cpu": "x"})
-    with pytest.raises(ConfigError, match="batches of 1 and 2"):
-        compare(base, BenchResult("b", "ort", 2, times, machine={"cpu": "x"}))
-    with pytest.raises(ConfigError, match="machine"):
-        compare(base, BenchResult("b", "ort", 1, times, machine={"cpu": "y"}))
-    with pytest.raises(ConfigError, match="fewer than 10"):
-        compare(base, BenchResult("b", "ort", 1, times[:5], machine={"cpu": "x"}))
+@pytest.mark.parametrize("rounds", [(), (1,) * 500, (100,) * 5, (499, 1)])
+def test_any_cut_into_rounds_will_do(rounds: tuple[int, ...]) -> None:
+    a, b = (replace(one, rounds=rounds) for one in (result("a"), result("b", 1.2)))
+    assert compare(a, b).verdict is Verdict.SLOWER
+
+
+def changed(**what: object) -> BenchResult:
+    return replace(result("b"), **what)
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        (changed(batch=2), "batches of 1 and 2"),
+        (changed(dialect="TensorRT 8.6.1"), "run by an unknown library and TensorRT 8.6.1"),
+        (changed(machine={"cpu": "y"}), r"different machines \(cpu: x and y\)"),
+        (
+            changed(machine={"cpu": "x", "gpus": [{"name": "T4"}]}),
+            r"different machines \(gpus: null and T4\)",
+        ),
+        (changed(machine={"cpu": "x", "packages": {"onnxruntime": "1"}}), "different software"),
+        (changed(options={"cuda_graph": True}), "measured with cuda graph untold and on"),
+        (changed(options={"streams": 1}), "measured with streams untold and 1"),
+        (changed(times_us=(1.0,) * 9, rounds=()), "fewer than 10"),
+        (changed(times_us=(), rounds=(), stated=Stated(1.0, 1.0, {})), "summary without single times"),
+    ],
+)
+def test_what_cannot_be_compared_says_why(other: BenchResult, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        compare(result("a"), other)
+
+
+def test_clocks_count_between_measurements_and_not_inside_one() -> None:
+    slow = {"gpu_sm_mhz": 1000.0, "power_mode": "15W"}
+    fast = {"gpu_sm_mhz": 1300.0, "power_mode": "MAXN"}
+    a = replace(result("a"), clocks=slow)
+    assert differences(a, replace(result("b"), clocks=fast)) == ()
+    assert differences(a, replace(result("b", run="two"), clocks=fast)) == (
+        "different clocks (gpu_sm_mhz 1000 and 1300)",
+        "different clocks (power_mode: 15W and MAXN)",
+    )
+    assert differences(a, replace(result("b", run="two"), clocks={**slow, "gpu_sm_mhz": 1010.0})) == ()
+
+
+def test_software_that_runs_no_engine_does_not_matter() -> None:
+    one, other = ({"cpu": "x", "python": version, "packages": {"numpy": version}} for version in ("1", "2"))
+    assert differences(replace(result("a"), machine=one), replace(result("b"), machine=other)) == ()

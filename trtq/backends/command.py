@@ -12,13 +12,19 @@ from pathlib import Path
 
 from trtq.backends import ShapeRange
 from trtq.backends.dialects import Dialect
+from trtq.backends.measuring import REFERENCE, BenchOptions
 from trtq.backends.planner import BuildPlan
 from trtq.errors import ConfigError
 
-WARM_UP_MS = 500
-DURATION_S = 10
 # What 11 and TensorRT-RTX do unasked, and older versions have to be told.
 NORMALISED = ("--useCudaGraph", "--useSpinWait", "--noDataTransfers", "--separateProfileRun")
+# How each is asked for where it is not the default: by older versions, and by 11 and TensorRT-RTX the other way round.
+SWITCHES = {
+    "cuda_graph": ("--useCudaGraph", "--noCudaGraph"),
+    "spin_wait": ("--useSpinWait", "--noSpinWait"),
+    "data_transfers": ("--noDataTransfers", "--includeDataTransfers"),
+}
+DEFAULT_ITERATIONS = 10
 Command = tuple[str, ...]
 
 
@@ -43,26 +49,62 @@ def build_command(plan: BuildPlan, engine: Path) -> Command:
     )
 
 
-def bench_command(dialect: Dialect, engine: Path, profile: Sequence[ShapeRange] = ()) -> Command:
+def bench_command(
+    dialect: Dialect,
+    engine: Path,
+    profile: Sequence[ShapeRange] = (),
+    options: BenchOptions = REFERENCE,
+    *,
+    layers: bool = True,
+) -> Command:
     """Return the command that times `engine`, which means the same in every dialect.
 
-    Fixed warm-up and duration, no copies of inputs and outputs, spinning wait, one CUDA graph, the profile in a run of
-    its own; raw times, profile and layers into JSON files beside the engine. profile: the shapes to time, the usual.
+    By default: fixed warm-up and duration, no copies of inputs and outputs, spinning wait, one CUDA graph, the profile
+    in a run of its own; raw times, profile and layers into JSON files beside the engine. profile: the shapes to time,
+    the usual. layers: without, only the times are taken. Raises `ConfigError` for what this command line cannot say.
     """
-    exports = {"--exportTimes": "times", "--exportProfile": "profile", "--exportLayerInfo": "layers"}
-    told = () if dialect.takes("--includeDataTransfers") else NORMALISED
+    exports = {"--exportTimes": "times"}
+    if layers:
+        exports |= {"--exportProfile": "profile", "--exportLayerInfo": "layers"}
     files = [f"{option}={engine}.{kind}.json" for option, kind in exports.items()]
     return (
         dialect.executable,
         f"--loadEngine={engine}",
-        *told,
-        f"--warmUp={WARM_UP_MS}",
-        f"--duration={DURATION_S}",
+        *_regime(dialect, options),
+        f"--warmUp={options.warm_up_ms:g}",
+        f"--duration={options.duration_s:g}",
+        *([] if options.iterations == DEFAULT_ITERATIONS else [f"--iterations={options.iterations}"]),
+        *_streams(dialect, options.streams),
         "--profilingVerbosity=detailed",
         # Its manual shows the layers on the console alone.
         *(files if dialect.takes("--exportLayerInfo") else ["--dumpProfile", "--dumpLayerInfo"]),
         *([f"--shapes={_spec((one.input, one.usual) for one in profile)}"] if profile else []),
     )
+
+
+def _regime(dialect: Dialect, options: BenchOptions) -> list[str]:
+    turned_round = dialect.takes("--includeDataTransfers")
+    wanted = {
+        "cuda_graph": options.cuda_graph,
+        "spin_wait": options.spin_wait,
+        "data_transfers": options.data_transfers,
+    }
+    # The reference is what 11 does unasked: a switch is named where the wish differs from the default.
+    words = [
+        SWITCHES[name][turned_round]
+        for name, value in wanted.items()
+        if (value == getattr(REFERENCE, name)) != turned_round
+    ]
+    return words if turned_round else [*words, "--separateProfileRun"]
+
+
+def _streams(dialect: Dialect, streams: int) -> list[str]:
+    if streams == 1:
+        return []
+    if dialect.ahead_of_time:
+        raise ConfigError(f"whether {dialect.executable} runs several streams is not in its manual; use one")
+    # Came with --skipInference, in 8.6; the old word is only warned about there.
+    return [f"{'--infStreams' if dialect.takes('--skipInference') else '--streams'}={streams}"]
 
 
 def text(command: Command) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -41,9 +41,18 @@ class Work:
 
 
 @dataclass(frozen=True)
-class _Slot:
-    """The events of one run in flight, and what its enqueueing took."""
+class Lane:
+    """A stream and what each run puts into it; runs of several lanes overlap on the device."""
 
+    stream: int
+    work: Work
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """One run in flight: where it runs, and its events."""
+
+    lane: Lane
     begin: int
     start: int
     end: int
@@ -51,12 +60,10 @@ class _Slot:
 
 
 class Launch:
-    """An engine with its inputs in place, ready to be run and timed; made by `launching`."""
+    """An engine with its inputs in place, ready to be run and timed; made by `launching`. Lanes take turns."""
 
-    def __init__(self, cuda: Cuda, stream: int, work: Work, slots: list[_Slot], *, transfers: bool) -> None:
+    def __init__(self, cuda: Cuda, slots: list[_Slot], *, transfers: bool) -> None:
         self._cuda = cuda
-        self._stream = stream
-        self._work = work
         self._slots = slots
         self._transfers = transfers
 
@@ -87,17 +94,18 @@ class Launch:
         return Times(compute, enqueue, to_device, to_host, wall_s)
 
     def _begin(self, slot: _Slot) -> tuple[_Slot, float]:
+        stream, work = slot.lane.stream, slot.lane.work
         if self._transfers:
-            self._cuda.record(slot.begin, self._stream)
-            self._work.copy_in()
-        self._cuda.record(slot.start, self._stream)
+            self._cuda.record(slot.begin, stream)
+            work.copy_in()
+        self._cuda.record(slot.start, stream)
         enqueued = time.perf_counter_ns()
-        self._work.compute()
+        work.compute()
         enqueue_us = (time.perf_counter_ns() - enqueued) / NS_PER_US
-        self._cuda.record(slot.end, self._stream)
+        self._cuda.record(slot.end, stream)
         if self._transfers:
-            self._work.copy_out()
-            self._cuda.record(slot.done, self._stream)
+            work.copy_out()
+            self._cuda.record(slot.done, stream)
         return slot, enqueue_us
 
     def _finish(self, slot: _Slot, enqueue_us: float) -> tuple[float, ...]:
@@ -110,11 +118,16 @@ class Launch:
 
 
 @contextmanager
-def launching(cuda: Cuda, stream: int, work: Work, *, spin: bool, transfers: bool) -> Iterator[Launch]:
+def launching(cuda: Cuda, lanes: Sequence[Lane], *, spin: bool, transfers: bool) -> Iterator[Launch]:
     """Hold the events that timing takes; `spin`: waiting for a run keeps a processor busy, and ends sooner."""
     with ExitStack() as stack:
-        slots = [_Slot(*(stack.enter_context(event(cuda, spin=spin)) for _ in range(4))) for _ in range(RUNS_IN_FLIGHT)]
+        slots = [
+            _Slot(lane, *(stack.enter_context(event(cuda, spin=spin)) for _ in range(4)))
+            for _ in range(RUNS_IN_FLIGHT)
+            for lane in lanes
+        ]
         try:
-            yield Launch(cuda, stream, work, slots, transfers=transfers)
+            yield Launch(cuda, slots, transfers=transfers)
         finally:
-            cuda.synchronize(stream)
+            for lane in lanes:
+                cuda.synchronize(lane.stream)

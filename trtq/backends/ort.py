@@ -140,9 +140,14 @@ def load_fused(plan: Path, *, threads: int = 1) -> OrtSession:
     return OrtSession(_fused(plan, threads), str(plan))
 
 
-def load_profiled(plan: Path, prefix: Path, *, threads: int = 1) -> tuple[OrtSession, Callable[[], str]]:
-    """Do what `load_fused` does, with ONNX Runtime's profiler on; what comes second stops it and names its file."""
-    session = _fused(plan, threads, prefix)
+def load_profiled(
+    plan: Path, prefix: Path, *, threads: int = 1, network: Path | None = None
+) -> tuple[OrtSession, Callable[[], str]]:
+    """Do what `load_fused` does, with ONNX Runtime's profiler on; what comes second stops it and names its file.
+
+    network: where the network that runs, after all fusions, is written.
+    """
+    session = _fused(plan, threads, prefix, network)
     return OrtSession(session, str(plan)), session.end_profiling
 
 
@@ -154,7 +159,7 @@ def sums_saturate(here: Machine) -> bool:
     return any(name in here.platform for name in X86) and not VNNI & set(here.instruction_sets)
 
 
-def _fused(plan: Path, threads: int, profile_prefix: Path | None = None) -> Any:
+def _fused(plan: Path, threads: int, profile_prefix: Path | None = None, network: Path | None = None) -> Any:
     _runtime()
     onnx_file.load(plan)
     options = _options(threads)
@@ -164,6 +169,8 @@ def _fused(plan: Path, threads: int, profile_prefix: Path | None = None) -> Any:
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile_prefix)
+    if network is not None:
+        options.optimized_model_filepath = str(network)
     return _session(plan, options)
 
 

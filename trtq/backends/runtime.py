@@ -20,7 +20,7 @@ from trtq import files
 from trtq.backends import TensorSpec, loading
 from trtq.backends.cuda import Bytes, Cuda, device_memory, graph, open_cuda, pinned_memory, stream
 from trtq.backends.feeds import check_feeds
-from trtq.backends.launch import Launch, Work, launching
+from trtq.backends.launch import Lane, Launch, Work, launching
 from trtq.errors import ConfigError, ModelError
 from trtq.layers import inspector
 from trtq.layers.graph import LayerGraph
@@ -79,6 +79,7 @@ class GpuSession:
         self.first_run_s: float | None = None
         self._module = module
         self._engine = engine
+        self._options = options
         self._cache = _RuntimeCache(module, engine, options)
         self._resources = ExitStack()
         self._finalizer = weakref.finalize(self, self._resources.close)
@@ -120,24 +121,19 @@ class GpuSession:
 
     @contextmanager
     def prepare(
-        self, feeds: Arrays, *, cuda_graph: bool = False, transfers: bool = False, spin: bool = True
+        self, feeds: Arrays, *, cuda_graph: bool = False, transfers: bool = False, spin: bool = True, streams: int = 1
     ) -> Iterator[Launch]:
         """Hold the engine ready to be timed on these arrays; runs once first, which ends all compiling.
 
         cuda_graph: launch the captured run instead of enqueueing kernel by kernel. transfers: copy inputs and outputs
-        in every run. spin: wait with a busy processor, which ends sooner. Meanwhile, no other method may be called.
-        Raises `ModelError` as `run` does, or where the engine cannot be captured; `ConfigError` under pycuda, which
-        has no graphs.
+        in every run. spin: wait with a busy processor, which ends sooner. streams: runs that overlap, each in a stream,
+        a context and memory of its own. Meanwhile, no other method may be called. Raises `ModelError` as `run` does,
+        or where the engine cannot be captured; `ConfigError` under pycuda, which has no graphs.
         """
-        self.run(feeds)
-        compute = partial(self._enqueue, self._context)
         with ExitStack() as stack:
-            if cuda_graph:
-                self._check_capturable()
-                captured = stack.enter_context(graph(self.cuda, self._stream, compute))
-                compute = partial(self.cuda.launch, captured, self._stream)
-            work = Work(self._copy_in, compute, self._copy_out)
-            yield stack.enter_context(launching(self.cuda, self._stream, work, spin=spin, transfers=transfers))
+            sessions = [self, *(stack.enter_context(self._sibling()) for _ in range(1, streams))]
+            lanes = [stack.enter_context(one._lane(feeds, cuda_graph)) for one in sessions]
+            yield stack.enter_context(launching(self.cuda, lanes, spin=spin, transfers=transfers))
 
     def profile(self, feeds: Arrays, *, iterations: int = 10) -> tuple[LayerTime, ...]:
         """Return every layer's times, in execution order; each run is slower under the profiler than without.
@@ -186,6 +182,22 @@ class GpuSession:
     @property
     def _title(self) -> str:
         return loading.title(self._module)
+
+    @contextmanager
+    def _lane(self, feeds: Arrays, cuda_graph: bool) -> Iterator[Lane]:
+        self.run(feeds)
+        compute = partial(self._enqueue, self._context)
+        with ExitStack() as stack:
+            if cuda_graph:
+                self._check_capturable()
+                captured = stack.enter_context(graph(self.cuda, self._stream, compute))
+                compute = partial(self.cuda.launch, captured, self._stream)
+            yield Lane(self._stream, Work(self._copy_in, compute, self._copy_out))
+
+    def _sibling(self) -> GpuSession:
+        """Return another session of the same engine, which leaves the runtime cache to this one."""
+        options = replace(self._options, runtime_cache=None)
+        return GpuSession(self._module, self._engine, self.cuda, self.plan, options, self.deserialize_s)
 
     def _new_context(self, *, built_in_graph: bool) -> Any:
         messages = loading.log_of(self._module).messages

@@ -33,12 +33,12 @@ PASSED = "PASSED"
 
 def version() -> str:
     """Return the version of the TensorRT that trtexec belongs to; raises `MissingBackendError` where it is missing."""
-    return _help_of(_program())[0]
+    return _help_of(program())[0]
 
 
 def dialect() -> Dialect:
     """Return what the installed trtexec can do, by its help text; raises `MissingBackendError`."""
-    installed, text = _help_of(_program())
+    installed, text = _help_of(program())
     return dialects.from_help(text, installed)
 
 
@@ -53,7 +53,7 @@ def build(spec: BuildSpec, plan: Path, *, progress: Progress | None = None) -> E
     with files.atomic_path(plan) as temporary, child.scratch() as scratch:
         temporary.unlink()
         _, *arguments = command.build_command(planned, temporary)
-        request = {"command": [_program(), *arguments]}
+        request = {"command": [program(), *arguments]}
         job = child.Job(WORKER, NAME, spec.onnx, plan.parent, request, spec.options)
         with building.kept_log(plan, scratch):
             facts = child.run(job, scratch, progress).facts
@@ -86,7 +86,8 @@ def _told(spec: BuildSpec, log: str, code: int) -> TrtexecLog:
     return told
 
 
-def _program() -> str:
+def program() -> str:
+    """Return where trtexec lies; raises `MissingBackendError` where it is not here."""
     named = os.environ.get(PROGRAM_VARIABLE)
     found = named if named and Path(named).is_file() else None if named else doctor.find_program(NAME)
     if found is None:

@@ -11,6 +11,7 @@ import typer
 
 from trtq import __version__
 from trtq.cli import (
+    bench,
     build,
     cache,
     diff,
@@ -66,6 +67,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("eval", eval_.evaluate, "Measure the accuracy of an ONNX file."),
     ("predict", predict.predict, "Predict what TensorRT fuses, without TensorRT."),
     ("layers", layers.layers, "Show the signals of engines' layer tables."),
+    ("bench", bench.bench, "Time engines, and say whether one is faster."),
     ("diff", diff.diff, "List what two engines do differently."),
     ("graph", graph.graph, "Draw an engine as SVG."),
     ("report", report.report, "Write the HTML report of a recipe."),

@@ -11,11 +11,16 @@ from trtq.layers.source import Source, read_source
 
 # In the order of the fields of TrtexecTimes.
 TIME_KEYS = ("latencyMs", "computeMs", "h2dMs", "d2hMs", "startComputeMs", "endComputeMs")
+OTHER_KEYS = ("startEnqMs", "endEnqMs", "startH2dMs", "endD2hMs")
 
 
 @dataclass(frozen=True)
 class TrtexecTimes:
-    """`--exportTimes`: one entry a query, warm-up excluded, in microseconds, in the order of the queries."""
+    """`--exportTimes`: one entry a query, in microseconds, in the order of the queries.
+
+    Those of the warm-up are among them (8.4 writes them all; the clock starts with the warm-up). The last four fields
+    are empty where the file does not have them.
+    """
 
     latency_us: tuple[float, ...]
     compute_us: tuple[float, ...]
@@ -23,6 +28,10 @@ class TrtexecTimes:
     d2h_us: tuple[float, ...]
     start_compute_us: tuple[float, ...]
     end_compute_us: tuple[float, ...]
+    start_enqueue_us: tuple[float, ...] = ()
+    end_enqueue_us: tuple[float, ...] = ()
+    start_h2d_us: tuple[float, ...] = ()
+    end_d2h_us: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,36 @@ def read_times(path: Path) -> TrtexecTimes:
     source = read_source(path)
     if not is_times(source.document):
         raise ModelError(f"{path}: is not what trtexec --exportTimes writes; export it again")
-    return TrtexecTimes(*(tuple(_microseconds(row, key, path) for row in source.document) for key in TIME_KEYS))
+    return times(source)
+
+
+def times(source: Source) -> TrtexecTimes:
+    """Return the times in a file's content; raises `ModelError`."""
+    rows = source.document
+    others = [key for key in OTHER_KEYS if all(key in row for row in rows)]
+    keys = (*TIME_KEYS, *(others if others == list(OTHER_KEYS) else ()))
+    return TrtexecTimes(*(tuple(_microseconds(row, key, source.path) for row in rows) for key in keys))
+
+
+def first_counted(times: TrtexecTimes, warm_up_us: float) -> int:
+    """Return the place of the first query behind the warm-up, with which trtexec's clock starts; their number if none.
+
+    Source: trtexec's reporting.cpp, whose summary counts from there.
+    """
+    late = (place for place, start in enumerate(times.start_compute_us) if start >= warm_up_us)
+    return next(late, len(times.start_compute_us))
+
+
+def wall_us(times: TrtexecTimes, first: int) -> float:
+    """Return the time from the copy in of query `first` to the copy out of the last one."""
+    starts, ends = times.start_h2d_us or times.start_compute_us, times.end_d2h_us or times.end_compute_us
+    return ends[-1] - starts[first]
+
+
+def enqueue_us(times: TrtexecTimes) -> tuple[float, ...]:
+    """Return what enqueueing each query took on the host; empty where the file does not tell."""
+    pairs = zip(times.start_enqueue_us, times.end_enqueue_us, strict=True)
+    return tuple(end - start for start, end in pairs)
 
 
 def read_profile(path: Path) -> TrtexecProfile:

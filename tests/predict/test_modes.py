@@ -26,8 +26,10 @@ def test_the_best_explicit_placement_writes_the_types_of_implicit_ptq() -> None:
     best = predict_types(resnet18(residual=True, pool=True))
     implicit = predict_types(resnet18(), "ptq")
     # Which of two convolutions takes the Add that joins them is free, so the other one's tensor has two names.
-    assert Counter(best.tensors.values()) == Counter(implicit.tensors.values()) == {"int8": 23, "float": 1}
-    assert set(best.confidence.values()) == {"certain"} and set(implicit.confidence.values()) == {"likely"}
+    assert Counter(best.tensors.values()) == Counter(implicit.tensors.values()) == {"int8": 22, "float": 1}
+    # The stem does the max pool too, which one network's engines show.
+    assert Counter(best.confidence.values()) == {"certain": 22, "likely": 1}
+    assert set(implicit.confidence.values()) == {"likely"}
 
 
 @pytest.mark.parametrize(("mode", "dtype"), [("fp32", "float32"), ("fp16", "float")])

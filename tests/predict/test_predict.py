@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from qdq_networks import Builder, mobilenet_v2, resnet18
 
+from benchmarks.engine_names import Network, read_engine
+from benchmarks.engine_scores import scores
 from trtq import qdq
 from trtq.layers.graph import LayerGraph
-from trtq.predict import predict
+from trtq.predict import predict, predict_types
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 RESNET, MOBILENET = SHARED / "engines" / "trt8-resnet18-a100", SHARED / "engines" / "trt8-mobilenetv2-titanrtx"
@@ -68,6 +70,20 @@ def test_every_weighted_layer_has_the_types_of_the_published_engine(case: str) -
         if found and layer["LayerType"] not in ("NoOp", "Reformat"):
             measured[weight] = ([_dtype(tensor) for tensor in layer["Inputs"]], _dtype(layer["Outputs"][0]))
     assert types_of(predict(network(), "explicit"), ("Conv", "Gemm")) == measured
+
+
+@pytest.mark.parametrize("case", PUBLISHED)
+def test_every_tensor_conversion_and_fused_layer_is_the_published_engines(case: str, tmp_path: Path) -> None:
+    network, file, expected = PUBLISHED[case]
+    if not file.exists():
+        pytest.skip(f"{file.name} of the shared engine files is not here")
+    model = network()
+    qdq.save(model, tmp_path / "model.onnx")
+    names = Network(tmp_path / "model.onnx")
+    found = scores(read_engine(file, names), predict_types(model), names)
+    assert found["conversions"] == {"predicted": expected, "real": expected, "of_the_same_tensors": True}
+    assert found["tensors"]["misses"] == [] and found["tensors"]["compared"] >= 23
+    assert found["fused_layers"]["misses"] == [] and found["fused_layers"]["real"] >= 22
 
 
 def _dtype(tensor: dict[str, str]) -> str:

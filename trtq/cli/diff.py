@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,18 +12,39 @@ from trtq.cli.progress import say
 
 if TYPE_CHECKING:
     from trtq.compare import Comparison
-    from trtq.layers.graph import LayerGraph
-    from trtq.predict import Mode
+    from trtq.compare.subjects import Subject
+
+MODED = (".toml", ".onnx")
 
 
 def diff(
     a: Annotated[
-        Path, typer.Argument(help="A layer file, the folder of a built mode, or an ONNX file.", show_default=False)
+        Path,
+        typer.Argument(
+            help="A layer file, an engine beside its layer file, the folder of a built mode, a recipe, or an ONNX file "
+            "to predict.",
+            show_default=False,
+        ),
     ],
-    b: Annotated[Path, typer.Argument(help="The one to compare with it.", show_default=False)],
+    b: Annotated[
+        Path | None,
+        typer.Argument(help="The one to compare with it. [default: A, in another mode]", show_default=False),
+    ] = None,
     mode: Annotated[
-        str, typer.Option(help="For ONNX files: how A and B are predicted, of fp32, fp16, ptq, qat.")
-    ] = "qat,qat",
+        str | None,
+        typer.Option(
+            help="For recipes: which mode of A and of B, as in fp16,qat. For ONNX files: how they are predicted, of "
+            "fp32, fp16, ptq, qat. [default: qat,qat]",
+            show_default=False,
+        ),
+    ] = None,
+    profile_a: Annotated[
+        Path | None,
+        typer.Option(
+            help="Times of A's layers: trtexec --exportProfile, or ONNX Runtime's profile.", show_default=False
+        ),
+    ] = None,
+    profile_b: Annotated[Path | None, typer.Option(help="Times of B's layers.", show_default=False)] = None,
     fail_on: Annotated[
         str | None,
         typer.Option(
@@ -33,57 +54,77 @@ def diff(
     json: JsonOption = False,
 ) -> None:
     """Align two layer graphs by the ONNX nodes that they compute, and list what differs, dearest first."""
-    from trtq.compare import compare, gates, subject
+    from trtq.compare import compare, gates
+    from trtq.compare.subjects import resolve
 
-    a_mode, b_mode = _modes(mode)
+    other = _other(a, b, mode)
+    a_mode, b_mode = _modes(mode, a, other)
     wanted = () if fail_on is None else gates.parse(fail_on)
-    a_graph, b_graph = subject(a, a_mode), subject(b, b_mode)
-    a_name, b_name = _names(a, b, mode)
-    comparison = compare(a_graph, b_graph, a_name, b_name, onnx_a=_onnx_of(a), onnx_b=_onnx_of(b))
-    failed = gates.failures(b_graph, b_name, wanted)
+    first, second = resolve(a, a_mode, profile_a), resolve(other, b_mode, profile_b)
+    a_name, b_name = _names(first, second, (a, other), (a_mode, b_mode))
+    comparison = compare(first.graph, second.graph, a_name, b_name, onnx_a=first.onnx, onnx_b=second.onnx)
+    failed = gates.failures(second.graph, b_name, wanted)
     if json:
-        print_json({**comparison.to_json(), "failed": list(failed)})
+        origins = {"a": first.graph.origin, "b": second.graph.origin}
+        print_json({**comparison.to_json(), "origins": origins, "failed": list(failed)})
     else:
-        _print(a_graph, b_graph, comparison)
+        _print(first, second, comparison)
     for sentence in failed:
         say(sentence)
     raise typer.Exit(1 if failed else 0)
 
 
-def _print(a_graph: LayerGraph, b_graph: LayerGraph, comparison: Comparison) -> None:
+def _print(first: Subject, second: Subject, comparison: Comparison) -> None:
     from rich.console import Console
 
     from trtq.report.text import differences_table, signals_table
 
     console = Console()
-    console.print(signals_table({comparison.a: a_graph, comparison.b: b_graph}))
+    console.print(signals_table({comparison.a: first.graph, comparison.b: second.graph}))
+    for name, one in ((comparison.a, first), (comparison.b, second)):
+        print(f"{name}: {one.graph.origin}, {one.graph.source}")
     if comparison.differences:
         console.print(differences_table(comparison))
     share = f"{100 * comparison.aligned_share:.0f} % of the layers aligned"
     print(f"{len(comparison.differences)} differences; {share}")
 
 
-def _modes(text: str) -> tuple[Mode, Mode]:
-    """Return how A and B are predicted; raises `ConfigError`."""
-    from trtq.config import MODES
+def _other(a: Path, b: Path | None, mode: str | None) -> Path:
+    """Return B, which is A in another mode where it is not given; raises `ConfigError` where A has no modes."""
     from trtq.errors import ConfigError
 
+    if b is not None:
+        return b
+    if a.suffix not in MODED:
+        raise ConfigError(f"{a}: give a second one to compare it with")
+    if mode is None:
+        raise ConfigError(f"{a}: give a second one to compare it with, or two modes of it, as in --mode ptq,qat")
+    return a
+
+
+def _modes(text: str | None, a: Path, b: Path) -> tuple[str | None, str | None]:
+    """Return the modes of A and of B; raises `ConfigError` where they are not two, or mean nothing."""
+    from trtq.compare.subjects import RECIPE_MODES
+    from trtq.errors import ConfigError
+
+    if text is None:
+        return None, None
     words = [word.strip() for word in text.split(",")]
-    if len(words) != 2 or not set(words) <= set(MODES):
-        raise ConfigError(f"mode '{text}' must be two of {', '.join(MODES)}, for A and for B, as in ptq,qat")
-    a, b = (cast("Mode", "explicit" if word == "qat" else word) for word in words)
-    return a, b
+    if len(words) != 2 or not set(words) <= set(RECIPE_MODES):
+        raise ConfigError(f"mode '{text}' must be two of {', '.join(RECIPE_MODES)}, for A and for B, as in ptq,qat")
+    if a.suffix not in MODED and b.suffix not in MODED:
+        raise ConfigError("--mode is for recipes and ONNX files, and neither A nor B is one")
+    return words[0], words[1]
 
 
-def _names(a: Path, b: Path, mode: str) -> tuple[str, str]:
+def _names(
+    first: Subject, second: Subject, paths: tuple[Path, Path], modes: tuple[str | None, str | None]
+) -> tuple[str, str]:
     """Return how A and B are called: by their own names where these differ, else by their paths, else by their mode."""
-    if a.name != b.name:
-        return a.name, b.name
-    first, _, second = mode.partition(",")
-    return (str(a), str(b)) if a != b else (f"{a.name} {first.strip()}", f"{b.name} {second.strip()}")
-
-
-def _onnx_of(path: Path) -> Path | None:
-    """Return the ONNX file of a mode's folder, or the file itself: with it, causes are exact."""
-    onnx = path if path.suffix == ".onnx" else path / "model.onnx"
-    return onnx if onnx.is_file() else None
+    if first.name != second.name:
+        return first.name, second.name
+    if paths[0] != paths[1]:
+        return str(paths[0]), str(paths[1])
+    if modes[0] != modes[1]:
+        return f"{first.name} {modes[0]}", f"{second.name} {modes[1]}"
+    return f"{first.name} (A)", f"{second.name} (B)"

@@ -29,7 +29,8 @@ class PredictedMode(str, Enum):
 def predict(
     model: Annotated[Path, typer.Argument(help="A float or Q/DQ ONNX file.", show_default=False)],
     mode: Annotated[
-        PredictedMode, typer.Option(help="ptq: implicit PTQ, Q/DQ left out. qat: by the Q/DQ of the file.")
+        PredictedMode,
+        typer.Option(help="qat: by the Q/DQ of the file. Without them: ptq (implicit PTQ), fp16, fp32."),
     ] = PredictedMode.qat,
     target: Annotated[
         str | None, typer.Option(help="trt8.5, trt8.6, trt10, trt11, rtx; later ones are less certain.")
@@ -41,8 +42,10 @@ def predict(
     json: JsonOption = False,
 ) -> None:
     """Predict which layers run in int8 and which Q/DQ survive, by TensorRT's documented rules; nothing is measured."""
+    from dataclasses import replace
+
+    from trtq import files, qdq
     from trtq import predict as predictor
-    from trtq import qdq
     from trtq.pipeline.checking import parse_target
 
     version = None if target is None else parse_target(target)[0]
@@ -50,7 +53,8 @@ def predict(
         qdq.load(model), "explicit" if mode is PredictedMode.qat else mode.value, target=version
     )
     if output is not None:
-        prediction.graph.save(output)
+        # With its hash the file is known again, and in two predictions of it names are an identity.
+        replace(prediction.graph, onnx_sha256=files.sha256(model)).save(output)
     if json:
         print_json({"file": str(model), **prediction.to_json()})
     else:
@@ -69,6 +73,8 @@ def _print(model: Path, prediction: Prediction) -> None:
     kept = [layer for layer in graph.layers if layer.kind in CONVERSIONS]
     if kept:
         Console().print(conversions_table(kept))
+    sure = zip(graph.layers, prediction.layer_confidence, strict=True)
+    print(f"conversions and copies: {_counts(Counter(one for layer, one in sure if layer.kind in CONVERSIONS))}")
     types, confidence = Counter(prediction.tensors.values()), Counter(prediction.confidence.values())
     print(f"tensors written: {_counts(types)}; {_counts(confidence)}")
     for note in graph.notes:
@@ -76,4 +82,4 @@ def _print(model: Path, prediction: Prediction) -> None:
 
 
 def _counts(found: Mapping[Any, int]) -> str:
-    return ", ".join(f"{count} {word}" for word, count in found.items())
+    return ", ".join(f"{count} {word}" for word, count in found.items()) or "none"

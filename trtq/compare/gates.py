@@ -62,14 +62,15 @@ def failures(graph: LayerGraph, name: str, gates: tuple[Gate, ...]) -> tuple[str
     )
 
 
-def assert_fused(path: Path | str, fail_on: str = FUSED) -> None:
+def assert_fused(path: Path | str, fail_on: str = FUSED, *, mode: str | None = None) -> None:
     """Fail a test where an engine's signals are what they must not be; for pytest and the like.
 
-    path: a layer file, the folder of a built mode, or an ONNX file, whose layers are then predicted. fail_on: gates as
+    path: a layer file, an engine beside one, the folder of a built mode, a recipe, or an ONNX file, whose layers are
+    then predicted. mode: which mode of a recipe, or how an ONNX file is predicted. fail_on: gates as
     `trtq diff --fail-on` takes them; by default, any conversion left besides the input's own.
     Raises `AssertionError` with a line for each gate that fails, `ConfigError` and `ModelError`.
     """
-    found = failures(subject(Path(path)), str(path), parse(fail_on))
+    found = failures(subject(Path(path), mode), str(path), parse(fail_on))
     assert not found, "\n".join(found)
 
 

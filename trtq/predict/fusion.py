@@ -15,20 +15,26 @@ ACTIVATIONS = frozenset(
 )  # fmt: skip
 # Operators with an int8 kernel of their own, used only between DQ on every input and Q on the output.
 INT8_BETWEEN_CONVERTERS = frozenset({"AveragePool", "GlobalAveragePool", "Add"})
+# Activations that stay with a convolution when a max pool joins them (CaskConvActPool in published engines).
+POOLED_ACTIVATIONS = frozenset({"Relu", "BatchNormalization", "Add"})
 UNCOVERED = frozenset(
     {"Softmax", "LayerNormalization", "TopK", "NonMaxSuppression", "If", "Loop", "Scan", "LSTM", "GRU", "Einsum"}
 )
-GATE_LENGTH_LIMIT = 2  # the longest gate is Mish's: Softplus, Tanh
+GATE_LENGTH_LIMIT = 3  # the longest gate is hard swish written out: Add, Clip, Div
 
 
 @dataclass(eq=False, repr=False)
 class Group:
-    """Operators that run as one kernel; `residual` is the second input of an absorbed Add."""
+    """Operators that run as one kernel; `residual` is the second input of an absorbed Add.
+
+    `output_quantize` is the Q that the kernel does itself, and `pool` the max pool that it does behind that.
+    """
 
     ops: list[Op]
     residual: tuple[Op, int] | None = None
     int8_uses: set[tuple[Op, int]] = field(default_factory=set)
     output_quantize: Op | None = None
+    pool: Op | None = None
 
     @property
     def head(self) -> Op:
@@ -39,6 +45,23 @@ class Group:
     def final(self) -> Activation:
         """The tensor that the last operator writes."""
         return self.ops[-1].outputs[0]
+
+    @property
+    def last(self) -> Op:
+        """The last operator that is no Q."""
+        return self.pool or self.ops[-1]
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The ONNX nodes that the kernel computes."""
+        ops = self.ops if self.pool is None else [*self.ops, self.pool]
+        return tuple(dict.fromkeys(name for op in ops for name in op.nodes))
+
+    @property
+    def results(self) -> list[Activation]:
+        """What the kernel writes: the Q's result where it quantizes, and no output that nothing reads."""
+        outputs = (self.pool or self.output_quantize or self.ops[-1]).outputs
+        return [output for output in outputs if output is outputs[0] or not output.is_dead()]
 
 
 def ordered(network: Network) -> list[Op]:
@@ -73,30 +96,68 @@ def fuse(ops: Sequence[Op]) -> list[Group]:
             group.ops[1:] = sorted(group.ops[1:], key=position.__getitem__)
             taken.update(group.ops)
             groups.append(group)
-    groups.extend(Group([op]) for op in ops if op not in taken and not (op.is_quantize or op.is_dequantize))
+            if apart := _gated(group.final, taken):
+                taken.update(apart)
+                groups.append(Group(apart))
     for group in groups:
         _set_precision(group)
-    return sorted(groups, key=lambda group: position[group.ops[-1]])
+        taken.update(_pooled(group))
+    for op in ops:
+        if op.kind == "BatchNormalization" and op not in taken:
+            groups.append(_scaled(op, taken))
+            taken.update(groups[-1].ops)
+    others = [Group([op]) for op in ops if op not in taken and not (op.is_quantize or op.is_dequantize)]
+    for group in others:
+        _set_precision(group)
+    return sorted([*groups, *others], key=lambda group: position[group.last])
 
 
 def _grow(head: Op, taken: set[Op]) -> Group:
-    """Absorb, in this order, what exists of: BatchNorm and constant bias, one residual Add, one activation.
+    """Absorb, in this order, what exists of: BatchNorm and constant scale or bias, one residual Add, one activation.
 
-    Source: the fusion list of TensorRT's developer guide, and the passes GenericConvActFusion and ConvEltwiseSumFusion.
+    Source: the fusion list of TensorRT's developer guide, and the passes QConvScaleFusion, GenericConvActFusion and
+    ConvEltwiseSumFusion. A BatchNorm behind a quantized ConvTranspose stays (TensorRT issue 3412). A gated activation
+    behind a quantized depthwise convolution, whose own kernel is preferred, is a kernel too (TensorRT issue 3205).
     """
     group = Group([head])
-    while (follower := _free_user(group.final, taken)) is not None and _is_bias(follower):
+    while (follower := _free_user(group.final, taken)) is not None and _is_scale(follower, head):
         group.ops.append(follower)
     if follower is not None and _is_residual_add(follower):
         index = next(index for index, source in enumerate(follower.inputs) if source is not group.final)
         group.residual = (follower, index)
         group.ops.append(follower)
         follower = _free_user(group.final, taken)
-    if follower is not None and follower.kind in ACTIVATIONS and len(follower.inputs) == 1:
+    if follower is not None and _is_activation(follower):
         group.ops.append(follower)
-    else:
+    elif not (head.depthwise and head.int8_weight):
         group.ops.extend(_gated(group.final, taken))
     return group
+
+
+def _scaled(norm: Op, taken: set[Op]) -> Group:
+    """Absorb the activation behind a BatchNorm that folds into nothing (fusion list: "Scale and Activation")."""
+    follower = _free_user(norm.outputs[0], taken)
+    return Group([norm, follower] if follower is not None and _is_activation(follower) else [norm])
+
+
+def _pooled(group: Group) -> list[Op]:
+    """Let an int8 convolution do the max pool that alone reads it, and return what else that takes."""
+    if group.output_quantize is not None:
+        group.pool = pool_of(group, group.output_quantize.outputs[0])
+    return [] if group.pool is None else [group.pool]
+
+
+def pool_of(group: Group, result: Activation) -> Op | None:
+    """Return the max pool that an int8 convolution does too, None where there is none; `result` is what pools read.
+
+    Source: the fusion list of TensorRT's developer guide ("Convolution and Pooling", of one precision), and the
+    published engines, where it follows a plain convolution with Relu.
+    """
+    pool = result.only_user()
+    plain = group.head.kind == "Conv" and group.residual is None
+    if not plain or pool is None or pool.kind != "MaxPool":
+        return None
+    return pool if {op.kind for op in group.ops[1:]} <= POOLED_ACTIVATIONS else None
 
 
 def _free_user(activation: Activation, taken: set[Op]) -> Op | None:
@@ -104,8 +165,13 @@ def _free_user(activation: Activation, taken: set[Op]) -> Op | None:
     return None if user in taken else user
 
 
-def _is_bias(op: Op) -> bool:
-    return op.kind in ("BatchNormalization", "Add") and len(op.inputs) == 1
+def _is_scale(op: Op, head: Op) -> bool:
+    """Tell whether `op` folds into the weights of `head`: inference BatchNorm, or a constant a channel."""
+    if len(op.inputs) != 1:
+        return False
+    if op.kind == "BatchNormalization":
+        return not (head.kind == "ConvTranspose" and head.int8_weight)
+    return op.per_channel_constant
 
 
 def _is_residual_add(op: Op) -> bool:
@@ -113,7 +179,9 @@ def _is_residual_add(op: Op) -> bool:
     if op.kind != "Add" or len(op.inputs) != 2:
         return False
     one, other = (activation.dims[1:] for activation in op.inputs)
-    return not one or not other or one == other
+    if not one or not other:
+        return True
+    return len(one) == len(other) and all(a == b or a < 0 or b < 0 for a, b in zip(one, other, strict=True))
 
 
 def _gated(activation: Activation, taken: set[Op]) -> list[Op]:
@@ -124,12 +192,21 @@ def _gated(activation: Activation, taken: set[Op]) -> list[Op]:
     for gate, product in (users, users[::-1]):
         found: list[Op] = []
         step: Op | None = gate
-        while step is not None and step.kind in ACTIVATIONS and len(found) < GATE_LENGTH_LIMIT:
+        while step is not None and _is_gate_step(step) and len(found) < GATE_LENGTH_LIMIT:
             found.append(step)
             step = step.outputs[0].only_user()
         if found and step is product and product.kind == "Mul" and not taken.intersection([*found, product]):
-            return [*found, product]
+            scaled = _free_user(product.outputs[0], taken)
+            return [*found, product, *([scaled] if scaled is not None and scaled.uniform_constant else [])]
     return []
+
+
+def _is_gate_step(op: Op) -> bool:
+    return _is_activation(op) or (len(op.inputs) == 1 and op.uniform_constant)
+
+
+def _is_activation(op: Op) -> bool:
+    return op.kind in ACTIVATIONS and len(op.inputs) == 1
 
 
 def _set_precision(group: Group) -> None:
@@ -145,6 +222,8 @@ def _set_precision(group: Group) -> None:
         return
     quantize = group.final.only_user()
     writes = quantize is not None and quantize.is_quantize and quantize.per_tensor
+    if head.kind == "ConvTranspose" and quantize is not None and quantize.cloned:
+        writes = False  # TensorRT issue 2597: such a Q stays a kernel of its own
     if head.kind in reading.WEIGHTED:
         if not head.int8_weight and len(data) < 2:
             return

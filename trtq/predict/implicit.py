@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from trtq.layers.graph import DType, Layer, Tensor
-from trtq.predict.fusion import INT8_BETWEEN_CONVERTERS, Group
+from trtq.predict.fusion import INT8_BETWEEN_CONVERTERS, Group, pool_of
 from trtq.predict.network import Activation, Network, Op
 from trtq.qdq import reading
 
@@ -43,6 +43,7 @@ class Implicit:
         for group in groups:
             if group.final in self._wanted and self._writes_int8(group):
                 self._int8.update(group.ops[-1].outputs)
+        self._groups = self._pooled()
 
     def layers(self) -> Iterator[Layer]:
         """Yield the kernels in execution order, each behind the conversions that its inputs need."""
@@ -54,11 +55,21 @@ class Implicit:
                 if converted and activation not in self._copies:
                     yield self._conversion(activation)
                 inputs[self._tensor(self._copies[activation] if converted else activation)] = None
-            names = tuple(dict.fromkeys(name for op in group.ops for name in op.nodes))
-            outputs = tuple(map(self._tensor, group.ops[-1].outputs))
-            yield Layer(" + ".join(names), group.head.kind, tuple(inputs), outputs, names)
-            if group.final.is_output and group.final in self._int8:
-                yield self._conversion(group.final)
+            outputs = tuple(map(self._tensor, group.results))
+            yield Layer(" + ".join(group.nodes), group.head.kind, tuple(inputs), outputs, group.nodes)
+            result = group.results[0]
+            if result.is_output and result in self._int8:
+                yield self._conversion(result)
+
+    def _pooled(self) -> Sequence[Group]:
+        """Let int8 convolutions do the max pools that alone read them; the pool's place in the order becomes theirs."""
+        doing = {}
+        for group in self._groups:
+            pool = pool_of(group, group.final) if group.final in self._int8 else None
+            if pool is not None and pool.outputs[0] in self._int8:
+                group.pool = pool
+                doing[pool] = group
+        return [doing.get(group.head, group) for group in self._groups if group.pool is None]
 
     def _want(self, group: Group) -> None:
         """Take note of what an int8 kernel would read; from the end, so that what moves values knows its readers."""
@@ -99,10 +110,9 @@ class Implicit:
 def float_layers(groups: Sequence[Group], dtype: DType) -> Iterator[Layer]:
     """Yield the kernels of an engine without int8; `dtype` stands for every float."""
     for group in groups:
-        names = tuple(dict.fromkeys(name for op in group.ops for name in op.nodes))
         inputs = dict.fromkeys(_float(activation, dtype) for _, _, activation in _read(group))
-        outputs = tuple(_float(output, dtype) for output in group.ops[-1].outputs)
-        yield Layer(" + ".join(names), group.head.kind, tuple(inputs), outputs, names)
+        outputs = tuple(_float(output, dtype) for output in group.results)
+        yield Layer(" + ".join(group.nodes), group.head.kind, tuple(inputs), outputs, group.nodes)
 
 
 def _float(activation: Activation, dtype: DType) -> Tensor:

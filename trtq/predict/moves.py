@@ -39,6 +39,7 @@ def _merge(op: Op, first: Op) -> list[Op]:
     if op.outputs[0].is_output:
         return []
     first.nodes.extend(op.nodes)
+    first.cloned = first.cloned and op.cloned
     users = _hand_over(op.outputs[0], first.outputs[0])
     op.remove()
     return [first, *users]
@@ -60,7 +61,7 @@ def _cancel(quantize: Op) -> list[Op]:
 def _move_back(network: Network, quantize: Op) -> list[Op]:
     """Move a Q before the operator that wrote its tensor, where every reader of that operator is this same Q."""
     crossed = quantize.inputs[0].producer
-    if crossed is None or not crossed.crossed_by_q:
+    if crossed is None or not crossed.crossed_by_q or _pads_the_input(crossed):
         return []
     places = [(index, output) for index, output in enumerate(crossed.outputs) if not output.is_dead()]
     readers = [output.only_user() for _, output in places]
@@ -72,24 +73,30 @@ def _move_back(network: Network, quantize: Op) -> list[Op]:
         crossed.write(index, reader.outputs[0])
     moved = []
     for index in range(len(crossed.inputs) if crossed.kind == "Concat" else 1):
-        clone = network.converter(quantize, crossed.inputs[index])
+        clone = network.converter(quantize, crossed.inputs[index], cloned=crossed.kind == "Concat")
         crossed.read(index, clone.outputs[0])
         moved.append(clone)
     return moved
 
 
+def _pads_the_input(op: Op) -> bool:
+    return op.kind == "Pad" and op.inputs[0].producer is None
+
+
 def _move_forward(network: Network, crossed: Op) -> list[Op]:
-    """Move a DQ behind an operator that only reorders values."""
+    """Move a DQ behind an operator that only selects or reorders values."""
     dequantize = crossed.inputs[0].producer
     if dequantize is None or not dequantize.is_dequantize or not dequantize.per_tensor:
         return []
-    source, after = dequantize.inputs[0], crossed.outputs[0]
-    before = network.quantized(after, source.dtype)
+    source, after = dequantize.inputs[0], [output for output in crossed.outputs if output.dtype == "float"]
     crossed.read(0, source)
-    crossed.write(0, before)
-    network.converter(dequantize, before, after)
+    for index, output in enumerate(crossed.outputs):
+        if output.dtype == "float" and not output.is_dead():
+            before = network.quantized(output, source.dtype)
+            crossed.write(index, before)
+            network.converter(dequantize, before, output)
     _drop_if_dead(dequantize)
-    return [user for user, _ in after.uses]
+    return [user for output in after for user, _ in output.uses]
 
 
 def _hand_over(old: Activation, new: Activation) -> list[Op]:

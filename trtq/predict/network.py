@@ -17,13 +17,18 @@ from trtq.qdq.groups import joint_of
 ScaleKey = tuple[Hashable, ...]
 
 # Where Q was seen to move backward (passes SplitQAcrossPrecedingFanIn and VanillaSwapWithFollowingQ in verbose logs
-# of TensorRT 8.4 and 8.5); Split is lowered to Slice, Squeeze and Unsqueeze to Shuffle. A Pad was seen not crossed.
+# of TensorRT 8.4 and 8.5); Split is lowered to Slice, Squeeze and Unsqueeze to Shuffle. In a published ResNet50 a Pad
+# in front of a quantized MaxPool ran in int8, and the Pad of the network's input did not.
 CROSSED_BY_Q = frozenset(
     {"Concat", "MaxPool", "Slice", "Split", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Resize",
-     "Upsample"}
+     "Upsample", "Pad"}
 )  # fmt: skip
-# Where DQ was seen to move forward (pass VanillaSwapWithPreceedingDQ).
-CROSSED_BY_DQ = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
+# Where DQ moves forward: seen on Transpose and Reshape (pass VanillaSwapWithPreceedingDQ), documented for MaxPool as
+# the mirror of Q's move, and for whatever keeps the largest magnitude, around which TensorRT adds missing Q and DQ.
+CROSSED_BY_DQ = CROSSED_BY_Q - {"Concat", "Pad"}
+# Operators whose result's shape hangs on values.
+OF_DATA = frozenset({"NonZero", "NonMaxSuppression", "Unique", "Compress", "If", "Loop"})
+ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div"})
 TRANSPARENT = frozenset({"Identity", "Dropout"})
 FLOAT_TYPES = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 DTYPES: dict[ir.DataType | None, DType] = {
@@ -60,6 +65,8 @@ class Op:
     """An operator with its activation inputs alone.
 
     nodes: the ONNX nodes that it stands for. written: the ONNX tensors that it writes, whatever they become.
+    per_channel_constant, uniform_constant: it computes with a constant of one value a channel, or of one value.
+    cloned: it is a Q that a Concat's Q was split into.
     """
 
     kind: str
@@ -73,6 +80,10 @@ class Op:
     int8_weight: bool = False
     crossed_by_q: bool = False
     crossed_by_dq: bool = False
+    per_channel_constant: bool = False
+    uniform_constant: bool = False
+    depthwise: bool = False
+    cloned: bool = False
     removed: bool = False
 
     @property
@@ -113,22 +124,27 @@ class Op:
 
 @dataclass
 class Network:
-    """All operators; `notes` tell what of the file lies outside the rules."""
+    """All operators; `notes` tell what of the file lies outside the rules.
+
+    is_static: whether TensorRT knows every shape but the batch when it builds, also where shape inference does not.
+    """
 
     ops: list[Op]
     notes: list[str]
     names: set[str]
+    is_static: bool = True
 
-    def converter(self, like: Op, source: Activation, target: Activation | None = None) -> Op:
+    def converter(self, like: Op, source: Activation, target: Activation | None = None, *, cloned: bool = False) -> Op:
         """Return the Q or DQ on `source` that equals `like`, made if there is none yet.
 
-        `target` is the tensor that a new one writes; without it a new tensor is made.
+        `target` is the tensor that a new one writes; without it a new tensor is made. `cloned` marks a new one.
         """
         found = source.converters.get((like.kind, like.scale))
         if found is not None and target is None:
             found.nodes.extend(like.nodes)
+            found.cloned = found.cloned and cloned
             return found
-        op = Op(like.kind, like.order, list(like.nodes), scale=like.scale, per_tensor=like.per_tensor)
+        op = Op(like.kind, like.order, list(like.nodes), scale=like.scale, per_tensor=like.per_tensor, cloned=cloned)
         op.read(0, source)
         op.write(0, target or self.quantized(source, like.outputs[0].dtype))
         source.converters.setdefault((op.kind, op.scale), op)
@@ -185,7 +201,9 @@ class _Reader:
         notes = []
         if self.asymmetric:
             notes.append(f"{self.asymmetric} activation quantizers are not symmetric int8: TensorRT refuses them")
-        return Network(self.ops, notes, {activation.name for activation in self.activations.values()})
+        names = {activation.name for activation in self.activations.values()}
+        is_static = all(map(_has_static_image, self.graph.inputs)) and not any(op.kind in OF_DATA for op in self.ops)
+        return Network(self.ops, notes, names, is_static)
 
     def _node(self, order: int, node: ir.Node) -> None:
         sources = [value for value in node.inputs if value is not None]
@@ -212,13 +230,17 @@ class _Reader:
 
     def _op(self, order: int, node: ir.Node) -> Op:
         standard = node.domain in ("", "ai.onnx")
-        op = Op(node.op_type if standard else f"{node.domain}.{node.op_type}", order, [_name(node)])
+        kind = node.op_type if standard else f"{node.domain}.{node.op_type}"
+        op = Op("GlobalAveragePool" if _averages_images(node) else kind, order, [_name(node)])
         weights = [one for one in map(self._fold, node.inputs[:2]) if one is not None and one.dequantized]
         if op.kind in reading.WEIGHTED:
             op.int8_weight = bool(weights)
             op.nodes[:0] = [name for one in weights for name in one.nodes]
         op.crossed_by_q = op.kind in CROSSED_BY_Q and joint_of(node) is not None
-        op.crossed_by_dq = op.kind in CROSSED_BY_DQ
+        op.crossed_by_dq = op.kind in CROSSED_BY_DQ and joint_of(node) is not None
+        op.depthwise = op.kind == "Conv" and _is_depthwise(node)
+        if op.kind in ARITHMETIC:
+            op.per_channel_constant, op.uniform_constant = _constant_shape(node)
         if op.is_quantize or op.is_dequantize:
             scale = reading.scale(node)
             op.scale, op.per_tensor = _scale_key(node), scale is not None and scale.size == 1
@@ -256,6 +278,50 @@ def _captured(node: ir.Node, graph: ir.Graph) -> Iterator[ir.Value]:
         subgraphs = attribute.as_graphs() if attribute.type == ir.AttributeType.GRAPHS else (attribute.as_graph(),)
         for inner in (one for subgraph in subgraphs for one in subgraph.all_nodes()):
             yield from (value for value in inner.inputs if value is not None and value.graph is graph)
+
+
+def _has_static_image(value: ir.Value) -> bool:
+    return value.shape is not None and all(isinstance(dim, int) for dim in value.shape[1:])
+
+
+def _averages_images(node: ir.Node) -> bool:
+    """Tell whether a ReduceMean is what TensorRT replaces by a pooling layer: over H and W, dimensions kept.
+
+    Source: TensorRT 8.6's developer guide, "Types of fusions", Reduce.
+    """
+    if node.op_type != "ReduceMean" or node.domain not in ("", "ai.onnx"):
+        return False
+    kept, given = node.attributes.get("keepdims"), node.attributes.get("axes")
+    axes = given.as_ints() if given is not None else reading.constant(node.inputs[1] if len(node.inputs) > 1 else None)
+    source = node.inputs[0]
+    if axes is None or source is None or source.shape is None or len(source.shape) != 4:
+        return False
+    return (kept is None or kept.as_int() == 1) and {int(axis) % 4 for axis in axes} == {2, 3}
+
+
+def _is_depthwise(node: ir.Node) -> bool:
+    group = node.attributes.get("group")
+    return group is not None and group.as_int() > 1 and node.inputs[0] is not None and _channels(node) == group.as_int()
+
+
+def _channels(node: ir.Node) -> int | None:
+    value = node.inputs[0]
+    if value is None or value.shape is None or len(value.shape) < 2:
+        return None
+    channels = value.shape[1]
+    return channels if isinstance(channels, int) else None
+
+
+def _constant_shape(node: ir.Node) -> tuple[bool, bool]:
+    """Tell whether arithmetic has one constant with a value a channel, and whether with one value in all."""
+    constants = [value for value in node.inputs if reading.is_constant(value)]
+    if len(constants) != 1 or (node.op_type == "Div" and not reading.is_constant(node.inputs[1])):
+        return False, False
+    shape = reading.source(constants[0]).shape  # type: ignore[union-attr]
+    if shape is None or not all(isinstance(dim, int) for dim in shape):
+        return False, False
+    wide = sum(dim != 1 for dim in shape)
+    return wide <= 1, wide == 0
 
 
 def _is_shape(node: ir.Node) -> bool:

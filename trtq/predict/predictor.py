@@ -12,21 +12,35 @@ from trtq.config import did_you_mean
 from trtq.errors import ConfigError
 from trtq.layers.graph import DType, Layer, LayerGraph, Tensor
 from trtq.layers.signals import signals
-from trtq.predict.confidence import Confidence, confidence_of
+from trtq.predict.confidence import Confidence, Judge, is_disputed
 from trtq.predict.fusion import Group, fuse, ordered, outside_rules
 from trtq.predict.implicit import Implicit, float_layers, strip
 from trtq.predict.moves import settle
 from trtq.predict.network import Activation, Network, Op, read
+from trtq.qdq.remembering import without_collection
 from trtq.qdq.uncast import has_cast_pairs, without_casts
 
 Mode = Literal["fp32", "fp16", "ptq", "explicit"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 Predicted = Literal["int8", "float", "unknown"]
 SOURCE = "TensorRT's documented Q/DQ processing"
-VALIDATED_ON = "8.4-8.6 rules; for TensorRT 10 and 11 unverified"
+VALIDATED_ON = (
+    "engines of TensorRT 8.4 and 8.5 (ResNet18, MobileNetV2), rules of 8.4-8.6; for TensorRT 10 and 11 unverified"
+)
+FUSIONS_VALIDATED_ON = "float engines of TensorRT 8.4 and 10.1 (ResNet18, MobileNetV2), for which operators fuse"
+WITHOUT_QDQ = {
+    "fp32": ": a float32 engine, the file's Q and DQ left out",
+    "fp16": ": a float engine, FP16 wherever TensorRT chooses it, the file's Q and DQ left out",
+    "ptq": ": implicit PTQ, the file's Q and DQ left out",
+}
 NOT_VALIDATED = "not validated: no reference engine"
 NOT_PREDICTED = (
-    "not predicted: layout reformats, FP16 or FP32, tactics, merging of pointwise operators outside convolutions, speed"
+    "layout reformats",
+    "FP16 or FP32",
+    "tactics",
+    "merging of pointwise operators outside convolutions",
+    "merging of convolutions that read one tensor",
+    "speed",
 )
 # Targets whose engines the rules were checked against; elsewhere they are by analogy.
 CHECKED_TARGETS = (None, "trt8.5", "trt8.6")
@@ -37,9 +51,9 @@ NOT_STRIDED = frozenset({"Resize", "Upsample", "Concat"})
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is predicted: the layers, and the type of each ONNX tensor that a kernel writes, with its confidence.
+    """What is predicted: the layers, and the type of each ONNX tensor that a kernel writes, each with its confidence.
 
-    Tensors inside a fused kernel are written by nobody and left out.
+    Tensors inside a fused kernel are written by nobody and left out. `layer_confidence` is in the layers' order.
     """
 
     mode: Mode
@@ -47,6 +61,7 @@ class Prediction:
     graph: LayerGraph
     tensors: Mapping[str, Predicted]
     confidence: Mapping[str, Confidence]
+    layer_confidence: tuple[Confidence, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return the `--json` form."""
@@ -57,6 +72,10 @@ class Prediction:
             "conversions": self.graph.signals.conversions,
             "tensors": dict(self.tensors),
             "confidence": dict(self.confidence),
+            "layers": [
+                _layer_json(layer, own) for layer, own in zip(self.graph.layers, self.layer_confidence, strict=True)
+            ],
+            "not_predicted": list(NOT_PREDICTED),
             "notes": list(self.graph.notes),
         }
 
@@ -79,6 +98,11 @@ def predict_types(model: ir.Model, mode: Mode = "explicit", *, target: str | Non
     and convolution types were checked against published engines of ResNet18 and MobileNetV2.
     """
     _check(mode, target)
+    with without_collection():
+        return _predicted(model, mode, sure=mode == "explicit" and target in CHECKED_TARGETS)
+
+
+def _predicted(model: ir.Model, mode: Mode, *, sure: bool) -> Prediction:
     network = read(without_casts(model) if has_cast_pairs(model) else model)
     if mode == "explicit":
         settle(network)
@@ -90,11 +114,8 @@ def predict_types(model: ir.Model, mode: Mode = "explicit", *, target: str | Non
     found = signals(layers, "predicted")
     if any(not tensor.dims for layer in layers for tensor in (*layer.inputs, *layer.outputs)):
         found = replace(found, traffic_bytes=None)
-    validated_on = VALIDATED_ON if mode == "explicit" else NOT_VALIDATED
     graph = LayerGraph("predicted", SOURCE, layers, found, notes=_notes(network, ops, groups, mode))
-    sure = mode == "explicit" and target in CHECKED_TARGETS
-    tensors, confidence = _types(groups, graph, sure=sure)
-    return Prediction(mode, validated_on, graph, tensors, confidence)
+    return _judged(mode, _known(mode), graph, groups, Judge(sure=sure, is_static=network.is_static))
 
 
 def _check(mode: str, target: str | None) -> None:
@@ -115,7 +136,7 @@ def _layers(network: Network, ops: Sequence[Op], groups: Sequence[Group], mode: 
 
 
 def _explicit(ops: Sequence[Op], groups: Sequence[Group]) -> Iterator[Layer]:
-    group_at = {group.ops[-1]: group for group in groups}
+    group_at = {group.last: group for group in groups}
     int8_uses = {use for group in groups for use in group.int8_uses}
     absorbed = {group.output_quantize for group in groups}
     for op in ops:
@@ -136,18 +157,12 @@ def _kernel(group: Group) -> Layer:
         if activation.producer not in own
     ]
     return Layer(
-        name=" + ".join(name for op in group.ops for name in op.nodes),
+        name=" + ".join(group.nodes),
         kind=group.head.kind,
         inputs=tuple(dict.fromkeys(inputs)),
-        outputs=tuple(map(_tensor, _results(group))),
-        onnx_nodes=tuple(dict.fromkeys(name for op in group.ops for name in op.nodes)),
+        outputs=tuple(map(_tensor, group.results)),
+        onnx_nodes=group.nodes,
     )
-
-
-def _results(group: Group) -> list[Activation]:
-    """Return what the kernel writes: the Q's result where it quantizes, and no output that nothing reads."""
-    outputs = group.ops[-1].outputs if group.output_quantize is None else group.output_quantize.outputs
-    return [output for output in outputs if output is outputs[0] or not output.is_dead()]
 
 
 def _surviving_quantize(op: Op) -> Layer:
@@ -191,28 +206,52 @@ def _with_copies(layers: Iterable[Layer]) -> Iterator[Layer]:
         yield replace(layer, inputs=tuple(inputs))
 
 
-def _types(
-    groups: Sequence[Group], graph: LayerGraph, *, sure: bool
-) -> tuple[dict[str, Predicted], dict[str, Confidence]]:
+def _judged(mode: Mode, validated_on: str, graph: LayerGraph, groups: Sequence[Group], judge: Judge) -> Prediction:
     types: dict[str, DType] = {}
     for layer in graph.layers:
         types.update((tensor.name, tensor.dtype) for tensor in (*layer.inputs, *layer.outputs))
     tensors: dict[str, Predicted] = {}
     confidence: dict[str, Confidence] = {}
+    results: dict[str, Confidence] = {}
     for group in groups:
-        for name, result in zip(group.ops[-1].written, _results(group), strict=False):
-            own = confidence_of(group, result, sure=sure)
-            confidence[name] = own
+        for name, result in zip(group.last.written, group.results, strict=False):
+            own = judge.confidence(group, result)
+            results[result.name] = confidence[name] = own
             tensors[name] = "unknown" if own == "unknown" else "int8" if types.get(result.name) == "int8" else "float"
-    return tensors, confidence
+    return Prediction(mode, validated_on, graph, tensors, confidence, judge.of_layers(graph.layers, results))
+
+
+def _layer_json(layer: Layer, confidence: Confidence) -> dict[str, Any]:
+    return {
+        "kind": layer.kind,
+        "onnx_nodes": list(layer.onnx_nodes),
+        "reads": [tensor.dtype for tensor in layer.inputs],
+        "writes": [tensor.dtype for tensor in layer.outputs],
+        "confidence": confidence,
+    }
+
+
+def _known(mode: Mode) -> str:
+    """Return the range that a mode's predictions were validated on."""
+    if mode == "explicit":
+        return VALIDATED_ON
+    return NOT_VALIDATED if mode == "ptq" else FUSIONS_VALIDATED_ON
 
 
 def _notes(network: Network, ops: Sequence[Op], groups: Iterable[Group], mode: Mode) -> tuple[str, ...]:
-    known = f"validated on {VALIDATED_ON}" if mode == "explicit" else NOT_VALIDATED
-    notes = [f"mode {mode}, {known}", NOT_PREDICTED, *network.notes]
+    validated = _known(mode) if mode == "ptq" else f"validated on {_known(mode)}"
+    about = f"mode {mode}{WITHOUT_QDQ.get(mode, '')}, {validated}"
+    notes = [about, f"not predicted: {', '.join(NOT_PREDICTED)}", *network.notes]
+    if mode == "explicit" and not any(op.is_quantize or op.is_dequantize or op.int8_weight for op in ops):
+        notes.append("the file holds no Q and no DQ, so nothing runs in int8; `trtq ptq` puts them in")
     unfolded = sum(group.head.kind == "BatchNormalization" for group in groups)
     if unfolded:
         notes.append(f"{unfolded} BatchNormalization do not follow a convolution directly and run as float kernels")
+    if disputed := sum(map(is_disputed, ops)):
+        notes.append(
+            f"{disputed} Add join a dequantized tensor with an activated one: whether TensorRT fuses them is disputed, "
+            "and conversions are counted as if it did not"
+        )
     if uncovered := outside_rules(ops):
         notes.append(f"outside the rules, tensors around them are not certain: {', '.join(uncovered)}")
     return tuple(notes)

@@ -27,6 +27,11 @@ FLAGS = (
     "--remote-debugging-pipe",
 )
 DEADLINE_S = 30
+# Windows' virtual key codes, and the text that a key types.
+KEYS = {
+    "Tab": (9, ""), "Enter": (13, "\r"), "Escape": (27, ""), "ArrowDown": (40, ""), "ArrowUp": (38, ""),
+    "ArrowRight": (39, ""), "ArrowLeft": (37, ""), "+": (187, "+"), "-": (189, "-"),
+}  # fmt: skip
 
 
 class Browser:
@@ -68,6 +73,29 @@ class Browser:
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def press(self, key: str, times: int = 1, *, modifiers: int = 0) -> None:
+        """Press a key as a person does: `Tab`, `ArrowDown`, `Enter`, `Escape` or a character; modifiers: 8 is Shift."""
+        code, text = KEYS.get(key, (ord(key.upper()[0]), key))
+        options = {"key": key, "code": key, "windowsVirtualKeyCode": code, "modifiers": modifiers}
+        for _ in range(times):
+            self.call("Input.dispatchKeyEvent", type="keyDown", **options, **({"text": text} if text else {}))
+            self.call("Input.dispatchKeyEvent", type="keyUp", **options)
+
+    def mouse(self, kind: str, x: float, y: float, **options: Any) -> None:
+        """Send a mouse event: `mouseMoved`, `mousePressed`, `mouseReleased` or `mouseWheel`."""
+        pressed = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
+        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **{**pressed, **options})
+
+    def media(self, kind: str = "", scheme: str = "light") -> None:
+        """Show the page as on `print`, or in the colour scheme `light` or `dark`."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.call("Emulation.setEmulatedMedia", media=kind, features=features)
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the page another size, in pixels."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
 
     def screenshot(self, target: Path) -> None:
         """Write what is in sight as PNG."""

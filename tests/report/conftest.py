@@ -10,6 +10,7 @@ import pytest
 from hostile_names import HOSTILE_NAMES
 from onnx import helper, numpy_helper
 
+from trtq import qdq
 from trtq.backends import BuildSpec, rtx
 from trtq.layers.graph import Layer, LayerGraph, Tensor
 from trtq.layers.signals import signals
@@ -24,9 +25,18 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> LayerGraph:
         pytest.skip("TensorRT-RTX is not installed")
     folder: Path = tmp_path_factory.mktemp("compiled")
     onnx.save(_fork(), folder / "fork.onnx")
-    engine = rtx.build(BuildSpec(folder / "fork.onnx"), folder / "fork.plan")
-    assert engine.layers is not None
-    return engine.layers
+    return _layers(folder / "fork.onnx")
+
+
+@pytest.fixture(scope="session")
+def unified(tmp_path_factory: pytest.TempPathFactory) -> LayerGraph:
+    """The same network as `compiled`, with one scale for the tensor that both convolutions read."""
+    if rtx.trt is None:
+        pytest.skip("TensorRT-RTX is not installed")
+    folder: Path = tmp_path_factory.mktemp("unified")
+    onnx.save(_fork(), folder / "fork.onnx")
+    qdq.unify_file(folder / "fork.onnx", folder / "unified.onnx")
+    return _layers(folder / "unified.onnx")
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +53,12 @@ def hostile() -> LayerGraph:
     return LayerGraph(
         "compiled", HOSTILE_NAMES[0], tuple(layers), signals(layers, "compiled"), HOSTILE_NAMES[:3], notes=HOSTILE_NAMES
     )
+
+
+def _layers(path: Path) -> LayerGraph:
+    engine = rtx.build(BuildSpec(path), path.with_suffix(".plan"))
+    assert engine.layers is not None
+    return engine.layers
 
 
 def _fork() -> onnx.ModelProto:

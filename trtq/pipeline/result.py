@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any, get_args
 
 from trtq import files
-from trtq.compare import Comparison, compare
+from trtq.compare import Comparison, align, compare
 from trtq.config import Recipe
 from trtq.errors import MissingBackendError, ModelError
-from trtq.layers.graph import LayerGraph, load_layers
+from trtq.layers.graph import LayerGraph, Signals, load_layers
+from trtq.pipeline.benches import benches
 from trtq.pipeline.build import explicit_ptq_note
 from trtq.pipeline.modes import NATIVE, NATIVE_ACCURACY, BuiltMode
+from trtq.pipeline.ranges import calibrated_ranges
 from trtq.pipeline.stage import MANIFEST, facts, read_manifest
-from trtq.report.data import ModeRow, NamedGraph, ReportData
+from trtq.pipeline.verdict import verdict
+from trtq.report.data import Match, ModeRow, NamedGraph, ReportData
 from trtq.report.html import html
 from trtq.report.svg import svg
 
 REPORT = "report.html"
 # Pairs worth looking at side by side: what unifying changed, and what training changed.
 COMPARED: tuple[tuple[BuiltMode, BuiltMode], ...] = (("naive", "ptq"), ("ptq", "qat"))
-HEADLINE = {"map50_95": "mAP50-95", "top1": "top-1"}
+# The layers of a mode: its engine's, else what TensorRT's rules let expect of its ONNX file.
+LAYER_FILES = ("layers.json", "predicted.json")
+# Whose engine's size and build time are shown, where a mode has several.
+ENGINES = ("trt", "trtexec", "rtx", "ort", NATIVE)
 
 
 def write_report(recipe: Recipe, target: Path | None = None) -> tuple[Path, tuple[str, ...]]:
@@ -30,18 +39,23 @@ def write_report(recipe: Recipe, target: Path | None = None) -> tuple[Path, tupl
     Raises `ModelError` when nothing has been built, `OutputError` when it cannot be written.
     """
     page = target or recipe.folder / REPORT
+    rows, modes = result_rows(recipe), built_modes(recipe)
     graphs, notes = _graphs(recipe)
-    rows = result_rows(recipe)
+    measured = benches(recipe, modes)
+    comparisons = tuple(_comparisons(recipe, graphs))
     document = ReportData(
         recipe=recipe.name,
         task="detection" if any("map50" in row.accuracy for row in rows) else "classification",
-        verdict=tuple(_verdict(rows)),
+        verdict=verdict(rows, comparisons, measured),
         modes=rows,
         graphs=graphs,
-        comparisons=tuple(_comparisons(recipe, graphs)),
+        comparisons=comparisons,
+        matches=tuple(Match(a.mode, b.mode, align(a.graph, b.graph).groups) for a, b in combinations(graphs, 2)),
+        benches=measured,
         groups=tuple(_groups(recipe)),
-        manifest={mode: read_manifest(recipe.folder / mode) for mode in built_modes(recipe)},
-        notes=tuple(filter(None, (explicit_ptq_note(recipe, built_modes(recipe)), *notes))),
+        ranges=calibrated_ranges({mode: recipe.folder / mode / "model.onnx" for mode in modes}),
+        manifest={mode: read_manifest(recipe.folder / mode) for mode in modes},
+        notes=tuple(filter(None, (explicit_ptq_note(recipe, modes), *notes))),
     )
     files.write_text(page, html(document))
     for graph in graphs:
@@ -67,7 +81,7 @@ def result_rows(recipe: Recipe) -> tuple[ModeRow, ...]:
 def _row(recipe: Recipe, mode: BuiltMode, naive: LayerGraph | None) -> ModeRow:
     folder = recipe.folder / mode
     graph = _layers(recipe, mode)
-    engine = facts(folder, "build-rtx") or facts(folder, "build-ort") or facts(folder, f"build-{NATIVE}")
+    engine = next(filter(None, (_engine(folder, name) for name in ENGINES)), {})
     return ModeRow(
         mode=mode,
         accuracy=_accuracy(folder / "accuracy.json"),
@@ -75,12 +89,26 @@ def _row(recipe: Recipe, mode: BuiltMode, naive: LayerGraph | None) -> ModeRow:
         onnx_bytes=_size(folder / "model.onnx"),
         engine_bytes=engine.get("plan_bytes"),
         signals=None if graph is None else graph.signals,
-        naive_signals=naive.signals if naive is not None and mode in ("ptq", "qat") else None,
+        naive_signals=_before(mode, graph, naive),
         origin=None if graph is None else graph.origin,
         predicted_conversions=facts(folder, "predict").get("conversions"),
         build_s=engine.get("build_s"),
         finetune=facts(folder, "finetune"),
     )
+
+
+def _engine(folder: Path, backend: str) -> dict[str, Any]:
+    """Return the facts of a back end's engine: of a recipe's stage, or built into the folder by itself."""
+    manifests = (folder / f"engine.{backend}.{kind}.json" for kind in ("plan", "onnx"))
+    path = next((one for one in manifests if one.is_file()), None)
+    return facts(folder, f"build-{backend}") or ({} if path is None else dict(files.read_json(path).get("facts", {})))
+
+
+def _before(mode: BuiltMode, graph: LayerGraph | None, naive: LayerGraph | None) -> Signals | None:
+    """Return the signals before scales were unified, where both rest on the same kind of knowledge."""
+    if mode not in ("ptq", "qat") or graph is None or naive is None or graph.origin != naive.origin:
+        return None
+    return naive.signals
 
 
 def _accuracy(path: Path) -> Mapping[str, float]:
@@ -89,8 +117,8 @@ def _accuracy(path: Path) -> Mapping[str, float]:
 
 
 def _layers(recipe: Recipe, mode: BuiltMode) -> LayerGraph | None:
-    path = recipe.folder / mode / "layers.json"
-    return load_layers(path) if path.is_file() else None
+    paths = (recipe.folder / mode / name for name in LAYER_FILES)
+    return next((load_layers(path) for path in paths if path.is_file()), None)
 
 
 def _graphs(recipe: Recipe) -> tuple[tuple[NamedGraph, ...], tuple[str, ...]]:
@@ -106,7 +134,23 @@ def _comparisons(recipe: Recipe, graphs: tuple[NamedGraph, ...]) -> Iterator[Com
     for a, b in COMPARED:
         if a in by_mode and b in by_mode:
             onnx_a, onnx_b = (recipe.folder / mode / "model.onnx" for mode in (a, b))
-            yield compare(by_mode[a], by_mode[b], a, b, onnx_a=onnx_a, onnx_b=onnx_b)
+            yield _portable(compare(by_mode[a], by_mode[b], a, b, onnx_a=onnx_a, onnx_b=onnx_b), recipe.path.parent)
+
+
+def _portable(comparison: Comparison, folder: Path) -> Comparison:
+    """Return the comparison with files named as from the recipe's folder: where it lies is nobody else's affair."""
+    here = f"{folder}{os.sep}"
+    return replace(
+        comparison,
+        differences=tuple(
+            replace(
+                one,
+                remedy=one.remedy.replace(here, ""),
+                parts=tuple(replace(part, remedy=part.remedy.replace(here, "")) for part in one.parts),
+            )
+            for one in comparison.differences
+        ),
+    )
 
 
 def _groups(recipe: Recipe) -> Iterator[Mapping[str, Any]]:
@@ -114,35 +158,6 @@ def _groups(recipe: Recipe) -> Iterator[Mapping[str, Any]]:
     path = recipe.folder / "naive" / "groups.json"
     if path.is_file():
         yield from files.read_json(path)["groups"]
-
-
-def _verdict(rows: tuple[ModeRow, ...]) -> Iterator[str]:
-    by_mode = {row.mode: row for row in rows}
-    yield from _accuracy_verdict(by_mode)
-    best = by_mode.get("qat") or by_mode.get("ptq")
-    if best is not None and best.signals is not None and best.naive_signals is not None:
-        before, after = best.naive_signals, best.signals
-        line = f"One scale a group: tensors written twice {before.double_writes} → {after.double_writes}, "
-        line += f"float tensors written {before.float_writes} → {after.float_writes}"
-        if before.traffic_bytes and after.traffic_bytes:
-            line += f", activation traffic {100 * (after.traffic_bytes / before.traffic_bytes - 1):+.1f} %"
-        yield line + f" ({best.origin}, against the same quantizers untied)."
-    if best is not None and best.onnx_bytes and "fp32" in by_mode and by_mode["fp32"].onnx_bytes:
-        smaller = by_mode["fp32"].onnx_bytes / best.onnx_bytes
-        yield f"The {best.mode} ONNX file is {smaller:.1f} times smaller than fp32's."
-
-
-def _accuracy_verdict(by_mode: Mapping[str, ModeRow]) -> Iterator[str]:
-    metric = next((name for name in HEADLINE if name in by_mode["fp32"].accuracy), None) if "fp32" in by_mode else None
-    if metric is None:
-        return
-    float_accuracy = by_mode["fp32"].accuracy[metric]
-    parts = [f"float {100 * float_accuracy:.2f}"]
-    for mode in ("ptq", "qat"):
-        if mode in by_mode and metric in by_mode[mode].accuracy:
-            value = by_mode[mode].accuracy[metric]
-            parts.append(f"{mode.upper()} {100 * value:.2f} ({100 * (value - float_accuracy):+.2f} points)")
-    yield f"{HEADLINE[metric]}: {', '.join(parts)}; measured with ONNX Runtime on the exported files."
 
 
 def _size(path: Path) -> int | None:

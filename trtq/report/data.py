@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trtq.bench import BenchResult
+from trtq.compare.align import Group
 from trtq.compare.difference import Comparison
 from trtq.layers.graph import LayerGraph, Origin, Signals
 
@@ -58,8 +60,29 @@ class NamedGraph:
 
 
 @dataclass(frozen=True)
+class Match:
+    """Which layers of two modes' graphs compute the same, by their indices there; groups may be n:m or one-sided."""
+
+    a: str
+    b: str
+    groups: tuple[Group, ...]
+
+
+@dataclass(frozen=True)
+class RangeRow:
+    """The calibrated range of one activation tensor: mode -> largest magnitude that its quantizer can tell (amax)."""
+
+    tensor: str
+    amax: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class ReportData:
-    """A recipe's report: `groups` in the form of `trtq unify --json`, `manifest` as written beside the artefacts."""
+    """A recipe's report: `groups` in the form of `trtq unify --json`, `manifest` as written beside the artefacts.
+
+    benches: mode -> what `trtq bench` measured of its engines, one result a back end and machine.
+    matches: the pairs of `graphs` to link; a pair that is not there is not linked.
+    """
 
     recipe: str
     task: str
@@ -67,6 +90,9 @@ class ReportData:
     modes: tuple[ModeRow, ...]
     graphs: tuple[NamedGraph, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
+    matches: tuple[Match, ...] = ()
+    benches: Mapping[str, Sequence[BenchResult]] = field(default_factory=dict)
     groups: tuple[Mapping[str, Any], ...] = ()
+    ranges: tuple[RangeRow, ...] = ()
     manifest: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ from typing import Literal
 
 from trtq.layers.graph import DType, Layer
 
-Precision = Literal["int8", "float16", "float32", "float", "mixed", "unknown"]
+Precision = Literal["int8", "narrow", "float16", "float32", "float", "mixed", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Hue:
 
 HUES: dict[Precision, Hue] = {
     "int8": Hue("#0072b2", "#e3f1fa", "#56b4e9", "#12303f"),
+    "narrow": Hue("#00795a", "#def5ed", "#35c79d", "#10332a"),
     "float16": Hue("#b87f00", "#fdf3d9", "#e6b23c", "#3a2f12"),
     "float32": Hue("#c4500a", "#fdebe0", "#f08a4b", "#40251a"),
     "float": Hue("#c4500a", "#fdebe0", "#f08a4b", "#40251a"),
@@ -30,14 +31,16 @@ HUES: dict[Precision, Hue] = {
 }
 MEANINGS: dict[Precision, str] = {
     "int8": "int8",
-    "float16": "float16",
+    "narrow": "fp8, fp4 or int4",
+    "float16": "float16 or bfloat16",
     "float32": "float32",
     "float": "float, width not known",
     "mixed": "inputs of several dtypes",
     "unknown": "another or unknown dtype",
 }
 PRECISIONS: dict[DType, Precision] = {
-    "int8": "int8", "float16": "float16", "bfloat16": "float16", "float32": "float32", "float": "float",
+    "int8": "int8", "fp8": "narrow", "fp4": "narrow", "int4": "narrow", "float16": "float16", "bfloat16": "float16",
+    "float32": "float32", "float": "float",
 }  # fmt: skip
 
 

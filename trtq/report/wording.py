@@ -27,9 +27,11 @@ QUANTIZER = re.compile(r"QuantizeLinear|quantizer", re.IGNORECASE)
 
 def printable(text: str, limit: int = MAX_PRINTED_CHARACTERS) -> str:
     """Return `text` cut in the middle at `limit`, with U+FFFD for all that steers a terminal or page."""
+    short = shorten(text, limit)
+    if short.isprintable():
+        return short
     return "".join(
-        "\ufffd" if unicodedata.category(character) in UNPRINTABLE_CATEGORIES else character
-        for character in shorten(text, limit)
+        "\ufffd" if unicodedata.category(character) in UNPRINTABLE_CATEGORIES else character for character in short
     )
 
 

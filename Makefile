@@ -1,4 +1,4 @@
-# make demo · make test · make lint: each sets up .venv by itself and installs what it needs.
+# make demo · make test · make lint · make docs: each sets up .venv by itself and installs what it needs.
 
 # The first interpreter that torch's and TensorRT-RTX's wheels exist for.
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
@@ -13,15 +13,20 @@ CORE_INSTALLED := $(CORE_VENV)/installed
 PIP_OPTIONS := --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := engines/yolov7-tiny-digits.toml
 CLAIMS := placement published_rules resnet_fusion producers unify_properties unify_cost calibration_cache fp16_pass \
-  ptq_peers ort_native rtx_builds hostile_files readers fuzzed_readers demo startup
+  ptq_peers ort_native rtx_builds hostile_files readers fuzzed_readers predictor engine_diffs report_cost \
+  bench_statistics bench_logs bench_ort demo startup
 
-.PHONY: demo test test-core lint bench bench-check measure system-packages test-packages clean
+.PHONY: demo docs test test-core lint bench bench-check measure system-packages test-packages clean
 
 demo: $(INSTALLED) system-packages
 	$(VENV)/bin/trtq build $(DEMO) --mode fp16,ptq,qat
 
 test: lint test-packages test-core
 	$(VENV)/bin/python -m pytest --cov=trtq --cov-report=term:skip-covered
+
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+	@echo "open build/site/index.html"
 
 # What a Jetson gets: no torch, no ONNX Runtime, no TensorRT.
 test-core: $(CORE_INSTALLED)
@@ -35,6 +40,7 @@ lint: $(INSTALLED)
 # Measure the claims again; results land in benchmarks/results, and their tables in the README.
 bench: measure
 	$(VENV)/bin/python -m benchmarks.readme
+	$(VENV)/bin/python -m benchmarks.pages
 
 # Measure them elsewhere, and fail where a figure got worse than the recorded one by more than its tolerance.
 bench-check:
@@ -56,7 +62,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "trtq needs Python 3.11 or 3.12: install one, or name it with make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing torch, ONNX Runtime, TensorRT-RTX (NVIDIA's licence) and trtq into $(VENV): a few minutes"
-	$(VENV)/bin/pip install $(PIP_OPTIONS) --editable '.[torch,ort,rtx,dev]'
+	$(VENV)/bin/pip install $(PIP_OPTIONS) --editable '.[torch,ort,rtx,docs,dev]'
 	@touch $@
 
 $(CORE_INSTALLED): pyproject.toml constraints.txt

@@ -59,6 +59,10 @@ def kind(path: Path) -> str | None:
     return "log" if path.suffix == ".txt" and "&&&& RUNNING" in path.read_text(errors="replace") else None
 
 
+def _without_folder(error: ModelError) -> str:
+    return str(error).replace(f"{ENGINES}/", "").split("(")[0].strip()
+
+
 def checked(path: Path) -> dict[str, Any]:
     """Return what the file states, what trtq reads, and whether these agree."""
     what = kind(path)
@@ -66,7 +70,7 @@ def checked(path: Path) -> dict[str, Any]:
     try:
         result = ingest.read(path)
     except ModelError as error:
-        return {"is": what, "stated": found, "agrees": not found, "refused": error.args[0].split("(")[0].strip()}
+        return {"is": what, "stated": found, "agrees": not found, "refused": _without_folder(error)}
     read = {name: figure(result, name) for name in found}
     agrees = bool(found) and all(math.isclose(found[name], read[name], rel_tol=TOLERANCE) for name in found)
     told = {"is": what, "stated": found, "read": read, "agrees": agrees, "runs": len(result.times_us)}

@@ -1,4 +1,7 @@
-"""Recipes: one TOML file says which network, which data, how to quantize and for which engines."""
+"""Recipes: one TOML file says which network, which data, how to quantize and for which engines.
+
+The text below a key is its meaning in docs/reference/recipe.md, in Markdown, links relative to docs/.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +29,18 @@ Calibrator = Literal["max", "percentile", "mse", "entropy"]
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which network: `name` is one of the zoo's or `package.module:callable`; `arguments` go to its constructor."""
+    """Which network, and its weights."""
 
     name: str
+    """`yolov7-tiny`, `yolov7`, `mobilenet_v2`, `resnet18`, `resnet50`, or [your own](own-network.md) as
+    `package.module:callable`.
+    """
     checkpoint: str | None = None
+    """The float weights, a safetensors file, relative to the recipe. Without one the network keeps its random weights:
+    good for trying, not for accuracy.
+    """
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the network's constructor, as a table `[model.arguments]`."""
 
 
 @dataclass(frozen=True)
@@ -38,64 +48,112 @@ class DataSpec:
     """Where images come from, their size in pixels, and how many of them are used for what."""
 
     name: str
+    """`digits` (classification) and `digit-scenes` (detection), both made from scikit-learn's bundled digits, or
+    `folder` (classification, [your own images](own-network.md#images)).
+    """
     image_size: int
+    """Height and width in pixels of the network's input, which is `3 × image_size × image_size`."""
     path: str | None = None
+    """For `folder`: where the images are, relative to the recipe."""
     train_images: int = 2048
+    """How many images training draws from, at most."""
     calibration_images: int = 128
+    """How many set the ranges, at most; taken from the training images."""
     validation_images: int = 512
+    """How many measure accuracy, at most; never seen in training."""
     batch: int = 16
+    """Images at a time in calibration."""
 
 
 @dataclass(frozen=True)
 class QuantSpec:
-    """How quantizers are placed and calibrated; `exclude` holds globs over module names that stay float."""
+    """How quantizers are placed and calibrated."""
 
     calibrator: Calibrator = "mse"
+    """How an activation's range is chosen: `max`, `percentile`, `mse` or `entropy`. Weights always take each output
+    channel's maximum.
+    """
     percentile: float = 99.99
+    """For `percentile`: the share of values in the range, in percent."""
     exclude: tuple[str, ...] = ()
+    """Globs over module names; matching `Conv2d` and `Linear` layers stay float. A glob that matches nothing is an
+    error.
+    """
     residual: bool = True
+    """Quantize the other input of an addition behind a convolution, so that TensorRT can fuse the two in int8."""
     tie: bool = True
+    """Let tensors that TensorRT joins (Concat, MaxPool, ...) share one quantizer, in calibration and in training."""
 
 
 @dataclass(frozen=True)
 class FinetuneSpec:
-    """The QAT schedule: a fixed number of iterations, so that the result does not depend on the machine's speed."""
+    """How the quantized network is trained (QAT)."""
 
     iterations: int = 200
+    """Training steps; a fixed number, so that the result does not depend on the machine's speed."""
     batch: int = 16
+    """Images a step."""
     learning_rate: float = 1e-4
+    """Its peak: linear warm-up, then cosine decay to zero."""
     warmup_iterations: int = 20
+    """Steps of the warm-up."""
 
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """What is built: back ends in order, compute capabilities, batch, ONNX opset, and the weights' form in the file.
-
-    float_type: the type of what the ptq and qat modes leave unquantized. per_tensor_weights: one weight scale for each
-    convolution of these modes, the channels' ratios behind it, which lets TensorRT-RTX write FP16; with "fp16" alone.
-    tensorrt: versions that the ONNX files are for, checked before anything is made. ptq: "implicit" leaves quantizing
-    to the back ends that have a calibrator. dynamic_batch: smallest and largest batch of files and engines that take
-    any between them, `batch` being the usual one; empty for `batch` alone. timeout_s and memory_limit_mib stop a build,
-    and change nothing of what it makes. The rest is TensorRT's own; `timing_cache` is relative to the recipe.
-    """
+    """What is built: back ends in order, compute capabilities, batch, ONNX opset, the weights' form; limits."""
 
     backends: tuple[str, ...] = ("rtx", "ort")
+    """What is built, in order: `trt` ([TensorRT](targets.md) on this machine's GPU), `trtexec` (the same by its
+    command line), `rtx` (TensorRT-RTX ahead of time, no GPU needed), `ort` (ONNX Runtime's optimized file) and
+    `ort-native` (requantized [for the CPU](onnxruntime.md)).
+    """
     targets: tuple[str, ...] = ("sm86",)
+    """Compute capabilities that the `rtx` engine must run on: `sm75`, `sm80`, `sm86`, `sm89`, `sm120`, `sm121`."""
     batch: int = 1
+    """The batch that the ONNX file and the engine are made for."""
     dynamic_batch: tuple[int, ...] = ()
+    """The smallest and the largest batch, as in `[1, 16]`, of files and engines that take any between them; `batch` is
+    then the one that engines are tuned for. Empty: `batch` alone.
+    """
     opset: int = 17
+    """The ONNX opset, 13 to 20."""
     weights: Literal["int8", "float"] = "int8"
+    """How quantized weights are stored: `int8` (TensorRT 10, 11, RTX, ONNX Runtime; a quarter of the size) or `float`
+    (with Q and DQ behind them, as TensorRT 8 wants them).
+    """
     float_type: Literal["fp32", "fp16"] = "fp32"
+    """The type of what the `ptq` and `qat` modes leave unquantized: `fp32`, or `fp16` for engines that take FP16 from
+    the file alone (TensorRT-RTX, TensorRT 11); see [FP16](fp16.md).
+    """
     per_tensor_weights: bool = False
+    """One weight scale for each quantized convolution, the channels' ratios multiplied behind it: TensorRT-RTX then
+    writes FP16 out of it. With `float_type = "fp16"` alone.
+    """
     tensorrt: tuple[str, ...] = ()
+    """The versions that the ONNX files are for, such as `["8.6", "11.4"]`: what they do not take is refused before
+    anything is trained. See [TensorRT by version](targets.md).
+    """
     ptq: Literal["explicit", "implicit"] = "explicit"
+    """What `ptq` is: `explicit` (Q/DQ in the file) or `implicit` (TensorRT's own calibration of the float network on
+    the recipe's images, up to 10.x; back ends without it stay explicit).
+    """
     workspace_mib: int | None = None
+    """The most scratch memory of a layer, in MiB."""
     level: int | None = None
+    """TensorRT's builder optimization level, 0 to 5; from 8.6 on."""
     strongly_typed: bool = False
+    """Types as the file has them, where TensorRT would choose by flags; from 10 on, and always so from 11 on."""
     timing_cache: str | None = None
+    """A file of TensorRT's timings, relative to the recipe: read where it is there, and written."""
     dla_core: int | None = None
+    """A DLA core of a Jetson, with the GPU for what it cannot run."""
     timeout_s: float = 3600.0
+    """The most seconds that one engine may take. A limit changes nothing of what is made, so nothing is made again for
+    another one.
+    """
     memory_limit_mib: int | None = None
+    """The most memory that the builder may take, in MiB; without one, what is free."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +167,9 @@ class Recipe:
     finetune: FinetuneSpec = FinetuneSpec()
     engine: EngineSpec = EngineSpec()
     seed: int = 0
+    """Data generation and splits, random weights, the order of training images."""
     threads: int = 2
+    """CPU threads of every stage. Fixed, because another number rounds differently and gives other bytes."""
 
     @property
     def name(self) -> str:

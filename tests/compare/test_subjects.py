@@ -116,6 +116,12 @@ def test_times_come_with_a_profile_of_each_side() -> None:
     ]
     assert diff(a, b)["total_us"] is None
     assert diff(a, b, *profiles)["total_us"] == pytest.approx(-423, abs=1)
+    times = [
+        word
+        for side, name in zip("ab", names, strict=True)
+        for word in (f"--times-{side}", SHARED / f"{name}.timing.json")
+    ]
+    assert diff(a, b, *profiles, *times)["engine_us"] == pytest.approx(-382, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +138,8 @@ def test_times_come_with_a_profile_of_each_side() -> None:
         (["{layers}", "{layers}", "--mode", "ptq,qat"], ConfigError, "neither A nor B is one"),
         (["{model}", "{model}", "--profile-a", "{layers}"], ConfigError, "are predicted"),
         (["{layers}", "{layers}", "--profile-a", "{layers}"], ModelError, "these layers are compiled"),
+        (["{layers}", "{layers}", "--times-a", "{layers}"], ConfigError, "belong together"),
+        (["{layers}", "{layers}", "--times-a", "{layers}", "--times-b", "{layers}"], ModelError, "exportTimes"),
         (["{folder}", "{layers}"], ModelError, "name the folder of a mode in it (naive, qat)"),
         (["{layers}", "none.plan"], ModelError, "none.plan: no such file"),
         (["{layers}", "none.toml"], ConfigError, "none.toml: no such recipe"),

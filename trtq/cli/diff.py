@@ -45,6 +45,13 @@ def diff(
         ),
     ] = None,
     profile_b: Annotated[Path | None, typer.Option(help="Times of B's layers.", show_default=False)] = None,
+    times_a: Annotated[
+        Path | None,
+        typer.Option(
+            help="Times of A's queries, trtexec --exportTimes: what the engine takes unprofiled.", show_default=False
+        ),
+    ] = None,
+    times_b: Annotated[Path | None, typer.Option(help="Times of B's queries.", show_default=False)] = None,
     fail_on: Annotated[
         str | None,
         typer.Option(
@@ -62,7 +69,10 @@ def diff(
     wanted = () if fail_on is None else gates.parse(fail_on)
     first, second = resolve(a, a_mode, profile_a), resolve(other, b_mode, profile_b)
     a_name, b_name = _names(first, second, (a, other), (a_mode, b_mode))
-    comparison = compare(first.graph, second.graph, a_name, b_name, onnx_a=first.onnx, onnx_b=second.onnx)
+    engine_us = _engine_us(times_a, times_b)
+    comparison = compare(
+        first.graph, second.graph, a_name, b_name, onnx_a=first.onnx, onnx_b=second.onnx, engine_us=engine_us
+    )
     failed = gates.failures(second.graph, b_name, wanted)
     if json:
         origins = {"a": first.graph.origin, "b": second.graph.origin}
@@ -85,6 +95,8 @@ def _print(first: Subject, second: Subject, comparison: Comparison) -> None:
         print(f"{name}: {one.graph.origin}, {one.graph.source}")
     if comparison.differences:
         console.print(differences_table(comparison))
+    else:
+        print("\n".join(comparison.notes))
     share = f"{100 * comparison.aligned_share:.0f} % of the layers aligned"
     print(f"{len(comparison.differences)} differences; {share}")
 
@@ -115,6 +127,20 @@ def _modes(text: str | None, a: Path, b: Path) -> tuple[str | None, str | None]:
     if a.suffix not in MODED and b.suffix not in MODED:
         raise ConfigError("--mode is for recipes and ONNX files, and neither A nor B is one")
     return words[0], words[1]
+
+
+def _engine_us(times_a: Path | None, times_b: Path | None) -> tuple[float, float] | None:
+    """Return the mean time of a query in A and in B; raises `ConfigError` where only one is given, `ModelError`."""
+    from statistics import fmean
+
+    from trtq.errors import ConfigError
+    from trtq.layers.trtexec_times import read_times
+
+    if times_a is None and times_b is None:
+        return None
+    if times_a is None or times_b is None:
+        raise ConfigError("--times-a and --times-b belong together; give the times of both engines")
+    return fmean(read_times(times_a).compute_us), fmean(read_times(times_b).compute_us)
 
 
 def _names(

@@ -49,7 +49,7 @@ def test_a_broken_link_is_found() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_paths_in_the_text_exist(page: Path) -> None:
     for path in re.findall(r"`((?:trtq|tests|docker|docs|benchmarks|scripts)/[\w./-]*)`", prose(page)):
-        invented = re.search(r"tq105_short_name|/name\.py$", path)
+        invented = re.search(r"tq105_short_name|/name\.(?:py|md)$", path)
         assert invented or (ROOT / path).exists(), f"{path}: does not exist"
 
 

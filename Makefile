@@ -10,11 +10,11 @@ VENV := .venv
 CORE_VENV := .venv-core
 INSTALLED := $(VENV)/installed
 CORE_INSTALLED := $(CORE_VENV)/installed
+# Other tools, which some claims are measured against.
+PEERS_VENV := .venv-peers
+PEERS_INSTALLED := $(PEERS_VENV)/installed
 PIP_OPTIONS := --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := engines/yolov7-tiny-digits.toml
-CLAIMS := placement published_rules resnet_fusion producers unify_properties unify_cost calibration_cache fp16_pass \
-  ptq_peers ort_native rtx_builds hostile_files readers fuzzed_readers predictor engine_diffs report_cost \
-  bench_statistics bench_logs bench_ort demo startup
 
 .PHONY: demo docs test test-core lint bench bench-check measure system-packages test-packages clean
 
@@ -48,9 +48,9 @@ bench-check:
 	TRTQ_RECORDS=.records $(MAKE) measure
 	$(VENV)/bin/python -m benchmarks.check .records
 
-measure: $(INSTALLED)
+measure: $(INSTALLED) $(PEERS_INSTALLED)
 	$(VENV)/bin/pip install $(PIP_OPTIONS) onnx-graphsurgeon==0.6.1  # the floor that unify_cost measures against
-	set -e; for claim in $(CLAIMS); do $(VENV)/bin/python -m benchmarks.$$claim; done
+	$(VENV)/bin/python -m benchmarks.suite --peers $(CURDIR)/$(PEERS_VENV)/bin/python
 
 system-packages:
 	@scripts/system-packages.sh
@@ -71,5 +71,10 @@ $(CORE_INSTALLED): pyproject.toml constraints.txt
 	$(CORE_VENV)/bin/pip install $(PIP_OPTIONS) --editable . pytest hypothesis
 	@touch $@
 
+$(PEERS_INSTALLED): benchmarks/peers.txt
+	$(PYTHON) -m venv $(PEERS_VENV)
+	$(PEERS_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement benchmarks/peers.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(CORE_VENV) engines/*/
+	rm -rf $(VENV) $(CORE_VENV) $(PEERS_VENV) engines/*/

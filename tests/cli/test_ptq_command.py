@@ -76,6 +76,15 @@ def test_every_command_of_the_page_runs_and_its_files_are_clean(folder: Path, mo
     assert (folder / "unified.onnx").read_bytes() != b"" and (folder / "int8-trt8.onnx").exists()
 
 
+def test_the_page_s_python_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = re.findall(r"(?ms)^```python\n(.*?)^```$", PAGE.read_text())
+    monkeypatch.chdir(folder)
+    exec(compile(code.replace("64, 64", "32, 32"), str(PAGE), "exec"), {})  # this network's images are smaller
+    assert capsys.readouterr().out.startswith("0 0 0")  # images of zeros: every tensor is zero and stays float
+
+
 def test_it_prints_a_table_progress_and_what_stays_float(folder: Path) -> None:
     done = run_trtq(
         "ptq", "model.onnx", "--calibration", "images", "-o", "o.onnx", "--exclude", "/detect/*", cwd=folder

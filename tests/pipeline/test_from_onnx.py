@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -255,3 +256,12 @@ def test_the_command_line_says_what_it_built(model: Path, tmp_path: Path) -> Non
 
 def _layers(folder: Path) -> dict:
     return json.loads((folder / "layers.json").read_text())
+
+
+@pytest.mark.skipif(find_spec("tensorrt") is not None, reason="TensorRT is installed")
+def test_implicit_ptq_without_tensorrt_says_that_it_is_missing(tmp_path: Path) -> None:
+    model = save(tmp_path / "net.onnx", plain())
+    images = tmp_path / "images.npy"
+    np.save(images, np.zeros((1, 3, 8, 8), np.float32))
+    with pytest.raises(MissingBackendError, match="TensorRT's Python module is not installed"):
+        build_onnx(Request(model, tmp_path / "out", "trt", mode="ptq", implicit=True, calibration=images))

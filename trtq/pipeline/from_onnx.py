@@ -144,6 +144,7 @@ class _Wanted:
 def _wanted(builder: backends.Builder, request: Request) -> _Wanted:
     targets = request.targets or TARGETS if builder.HAS_TARGETS else ()
     if _implicit(request) and not (builder.HAS_IMPLICIT_PTQ or builder.NAME == "trtexec"):
+        builder.version()  # where it is not installed at all, that comes first
         raise ConfigError(
             f"{builder.NAME} has no implicit PTQ here: it quantizes what Q/DQ nodes say and nothing else; leave "
             "--implicit and --calibration-cache out, and they are inserted"

@@ -24,11 +24,16 @@ def test_neither_package_is_a_sentence_that_says_what_to_install(monkeypatch: py
         cuda.open_cuda()
 
 
-def test_no_driver_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_driver() -> None:
     if cuda.cudart is None:
         pytest.skip("cuda-python is not installed")
     if cuda.cudart.cudaDriverGetVersion()[1]:
-        pytest.skip("there is a driver here")
+        pytest.skip("there is a driver here; this is what happens without one")
+
+
+def test_no_driver_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_driver()
+    assert cuda.cudart is not None
     with pytest.raises(MissingBackendError) as caught:
         cuda.open_cuda()
     assert str(caught.value) == (
@@ -63,15 +68,13 @@ def test_no_driver_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_every_call_reaches_the_installed_cuda_python(call: Any) -> None:
     """With integers for handles, and with its own words for what goes wrong: here that there is no driver."""
-    if cuda.cudart is None or cuda.cudart.cudaDriverGetVersion()[1]:
-        pytest.skip("cuda-python is not installed, or there is a driver here")
+    without_driver()
     with pytest.raises(MissingBackendError, match="no NVIDIA GPU can be used here"):
         call(object.__new__(cuda._CudaPython))
 
 
 def test_freeing_never_raises() -> None:
-    if cuda.cudart is None or cuda.cudart.cudaDriverGetVersion()[1]:
-        pytest.skip("cuda-python is not installed, or there is a driver here")
+    without_driver()
     one = object.__new__(cuda._CudaPython)
     for free in (one.free, one.destroy_stream, one.destroy_event, one.destroy_graph):
         free(4096)

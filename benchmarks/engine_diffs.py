@@ -4,16 +4,13 @@ Alignment is checked against a truth read off the files: how many weights a row 
 number it is. Costs are checked against the profiles' sums. YOLOv7 is compiled by TensorRT-RTX for SM86 with one
 quantizer a convolution input (naive) and with unified scales; its weights are random, so this shows structure.
 
-    python -m benchmarks.engine_diffs [FOLDER]
-
-FOLDER keeps YOLOv7's engines, and those found there are not built again.
+    python -m benchmarks.engine_diffs
 """
 
 from __future__ import annotations
 
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -22,8 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks import networks
 from benchmarks.fuzzed_readers import ENGINES
-from benchmarks.placement import RECIPE
 from benchmarks.recording import record, trtq
 from trtq import qdq
 from trtq.compare import Comparison, align, compare
@@ -48,11 +45,8 @@ TOLERANCE_US = 0.01
 
 def main() -> None:
     measured = {f"{folder.name}: {a} to {b}": profiled(folder, a, b) for folder, a, b in PAIRS}
-    if len(sys.argv) > 1:
-        yolov7 = unified(Path(sys.argv[1]))
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            yolov7 = unified(Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        yolov7 = unified(Path(folder))
     result = {"profiled": measured, "trt10.16 to trt11.0 without metadata": across_versions(), "yolov7@640": yolov7}
     record("engine_diffs", "python -m benchmarks.engine_diffs", result)
 
@@ -159,9 +153,9 @@ def without_metadata(path: Path, folder: Path) -> Path:
 
 def unified(folder: Path) -> dict[str, Any]:
     """Return the diff of YOLOv7 with naive scales to the same with unified ones."""
-    naive, joined = (folder / "yolov7" / mode / "model.onnx" for mode in ("naive", "unified"))
-    if not (joined.parent / "layers.json").is_file():
-        build(folder, naive, joined)
+    naive, joined = networks.compiled("yolov7", "naive", folder) / "model.onnx", folder / "unified" / "model.onnx"
+    trtq("unify", naive, "--output", joined)
+    trtq("build", joined, "--backend", "rtx", "--output", joined.parent)
     paths = [model.parent / "layers.json" for model in (naive, joined)]
     graphs = [read(path) for path in paths]
     comparison = compare(graphs[0], graphs[1], "naive", "unified", onnx_a=naive, onnx_b=joined)
@@ -182,16 +176,6 @@ def unified(folder: Path) -> dict[str, Any]:
         "seconds": {"as_built": timed(paths, None), "with_the_onnx_files": timed(paths, (naive, joined))},
         "seconds_of_long_engines": timed([lengthened(path, folder) for path in paths], None),
     }
-
-
-def build(folder: Path, naive: Path, joined: Path) -> None:
-    recipe, checkpoint = folder / "yolov7.toml", folder / "yolov7.safetensors"
-    recipe.write_text(RECIPE.format(name="yolov7", size=640))
-    trtq("quantize", recipe, "--mode", "naive", "--output", checkpoint)
-    trtq("export", recipe, "--mode", "naive", "--from", checkpoint, "--output", naive)
-    trtq("unify", naive, "--output", joined)
-    for model in (naive, joined):
-        trtq("build", model, "--backend", "rtx", "--output", model.parent)
 
 
 def lengthened(path: Path, folder: Path) -> Path:

@@ -16,8 +16,8 @@ from pathlib import Path
 import onnx
 from torch import nn
 
-from benchmarks.placement import RECIPE as WHOLE_NETWORK
-from benchmarks.recording import ROOT, compile_mode, trtq
+from benchmarks import networks
+from benchmarks.recording import ROOT, trtq
 from trtq import files, rules
 from trtq.layers import read
 from trtq.layers.graph import LayerGraph
@@ -63,9 +63,12 @@ def draw_elan(folder: Path) -> None:
     recipe = folder / "elan.toml"
     recipe.write_text(RECIPE)
     for mode, title in TITLES.items():
-        built = compile_mode(recipe, mode, folder)
-        draw(f"elan-{mode}", read(built / "layers.json"), title)
-        draw(f"elan-{mode}-predicted", predicted(built / "model.onnx"), title)
+        checkpoint, model = folder / f"{mode}.safetensors", folder / mode / "model.onnx"
+        trtq("quantize", recipe, "--mode", mode, "--output", checkpoint)
+        trtq("export", recipe, "--mode", mode, "--from", checkpoint, "--output", model)
+        trtq("build", model, "--backend", "rtx", "--output", model.parent)
+        draw(f"elan-{mode}", read(model.parent / "layers.json"), title)
+        draw(f"elan-{mode}-predicted", predicted(model), title)
 
 
 def draw_residual() -> None:
@@ -87,10 +90,7 @@ def draw(name: str, graph: LayerGraph, title: str, view: View = WHOLE) -> None:
 
 def draw_pyramid(folder: Path) -> None:
     """Draw what is around the pyramid pooling of YOLOv7-tiny, chains folded."""
-    folder.mkdir()
-    recipe = folder / "net.toml"
-    recipe.write_text(WHOLE_NETWORK.format(name="yolov7-tiny", size=320))
-    graph = read(compile_mode(recipe, "naive", folder) / "layers.json")
+    graph = read(networks.compiled("yolov7-tiny", "naive", folder) / "layers.json")
     draw("yolov7-tiny-spp", graph, "YOLOv7-tiny, around head.spp", View(fold=True, around="head.spp", hops=1))
 
 
@@ -100,7 +100,7 @@ def main() -> None:
         folder = Path(name)
         draw_elan(folder)
         draw_pool(folder)
-        draw_pyramid(folder / "pyramid")
+        draw_pyramid(folder)
 
 
 if __name__ == "__main__":

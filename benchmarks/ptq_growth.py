@@ -15,7 +15,6 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from benchmarks.ptq_peers import MODELOPT, exported, samples
 from benchmarks.recording import ROOT, record
 from benchmarks.unify_cost import measured
 
+Costs = dict[str, dict[str, float]]
 RECIPE = ROOT / "engines" / "yolov7-tiny-digits.toml"
 ROUNDS = 3
 IMAGES = (16, 256)
@@ -54,20 +54,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = exported(RECIPE, folder / "model.onnx")
-        costs = {count: cost_of(model, count, options.modelopt, folder) for count in IMAGES}
+        measurements = {count: cost_of(model, count, options.modelopt, folder) for count in IMAGES}
+    costs = {count: medians for count, (medians, _) in measurements.items()}
     few, many = (costs[count] for count in IMAGES)
     result = {
         "network": RECIPE.stem,
         "rounds": ROUNDS,
         "by_images": {str(count): found for count, found in costs.items()},
+        "raw": {str(count): rounds for count, (_, rounds) in measurements.items()},
         "trtq_of": {str(count): {tool: ratios(found, tool) for tool in found} for count, found in costs.items()},
         "many_of_few": {tool: {key: round(many[tool][key] / few[tool][key], 2) for key in many[tool]} for tool in many},
     }
     record("ptq_growth", "python -m benchmarks.ptq_growth --modelopt PYTHON", result)
 
 
-def cost_of(model: Path, count: int, modelopt: Path | None, folder: Path) -> dict[str, dict[str, float]]:
-    """Return each tool's seconds and peak memory for so many images."""
+def cost_of(model: Path, count: int, modelopt: Path | None, folder: Path) -> tuple[Costs, list[Costs]]:
+    """Return each tool's seconds and peak memory for so many images: medians, and each round's."""
     images, target = folder / f"{count}.npy", folder / "out.onnx"
     np.save(images, samples(RECIPE, "train", count))
     files = [str(model), str(target), str(images)]
@@ -79,19 +81,20 @@ def cost_of(model: Path, count: int, modelopt: Path | None, folder: Path) -> dic
     }
     if modelopt is not None:
         commands["modelopt max"] = [str(modelopt), "-c", MODELOPT, *files, "max"]
-    rounds: list[dict[str, Any]] = []
+    rounds: list[Costs] = []
     for _ in range(ROUNDS):
         rounds.append({})
         for tool, command in commands.items():
             target.unlink(missing_ok=True)
             rounds[-1][tool] = measured(command)
-    return {
+    medians = {
         tool: {key: statistics.median(one[tool][key] for one in rounds) for key in ("s", "peak_mib")}
         for tool in commands
     }
+    return medians, rounds
 
 
-def ratios(costs: dict[str, dict[str, float]], tool: str) -> dict[str, float]:
+def ratios(costs: Costs, tool: str) -> dict[str, float]:
     return {key: round(costs["trtq max"][key] / costs[tool][key], 3) for key in ("s", "peak_mib")}
 
 

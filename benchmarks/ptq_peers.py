@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from benchmarks.placement import RECIPE
+from benchmarks.networks import RECIPE
 from benchmarks.producers import PRODUCERS, built, outputs, quantized_convolutions, sqnr_db
 from benchmarks.recording import RESULTS, ROOT, record, trtq
 from benchmarks.unify_cost import measured
@@ -94,9 +94,7 @@ def keep(name: str, result: dict[str, Any], modelopt: Path) -> None:
     """Record one network's result beside those of the others."""
     path = RESULTS / "ptq_peers.json"
     known = json.loads(path.read_text())["networks"] if path.exists() else {}
-    networks = {
-        one: {**found, "verdict": verdict(found["quantized"])} for one, found in {**known, name: result}.items()
-    }
+    networks = {one: {**found, **judged(found["quantized"])} for one, found in {**known, name: result}.items()}
     record(
         "ptq_peers",
         "python -m benchmarks.ptq_peers --modelopt PYTHON",
@@ -177,7 +175,8 @@ def beside(network: Network, modelopt: Path, folder: Path) -> dict[str, Any]:
     rows = {}
     for name, (_, target) in runs.items():
         cost = {key: round(statistics.median(one[name][key] for one in rounds), 2) for key in ("s", "peak_mib")}
-        rows[name] = {**cost, **outcome(target, network, reference, single, folder)}
+        raw = [one[name] for one in rounds]
+        rows[name] = {**cost, "raw": raw, **outcome(target, network, reference, single, folder)}
         print(network.model.stem, name, rows[name], file=sys.stderr, flush=True)
     left = [node.name or "" for node in qdq.load(runs["modelopt entropy"][1]).graph if is_float_convolution(node)]
     if left:
@@ -239,6 +238,13 @@ def accuracy_of(path: Path, network: Network, folder: Path) -> dict[str, Any] | 
     model.metadata_props.update(qdq.load(network.model).metadata_props)
     qdq.save(model, folder / "with-metadata.onnx")
     return accuracy(load_recipe(network.recipe), folder / "with-metadata.onnx")
+
+
+def judged(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return trtq's figures beside modelopt's, and those of which less is better as ratios."""
+    found = verdict(rows)
+    ratios = {name: round(found[name][0] / found[name][1], 3) for name in ("s", "peak_mib", "traffic_bytes")}
+    return {"verdict": found, "of_modelopt": ratios}
 
 
 def verdict(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:

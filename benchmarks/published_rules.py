@@ -25,7 +25,8 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.placement import NETWORKS, RECIPE
+from benchmarks import networks
+from benchmarks.networks import NETWORKS
 from benchmarks.recording import record, trtq
 from trtq import ptq, qdq
 from trtq.data.images import load_images
@@ -40,7 +41,7 @@ SCALES_TRIED = 200
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        networks = {f"{network}@{size}": measured(network, size, folder) for network, size in NETWORKS.items()}
+        found = {f"{network}@{size}": compared(network, folder) for network, size in NETWORKS.items()}
         pyramid = {
             "own scales": built(sppcspc(folder / "own" / "model.onnx", equal=False)),
             "one scale": built(sppcspc(folder / "one" / "model.onnx", equal=True)),
@@ -48,33 +49,34 @@ def main() -> None:
     record(
         "published_rules",
         "python -m benchmarks.published_rules",
-        {"networks": networks, "sppcspc with a pair on every Concat input": pyramid},
+        {"networks": found, "sppcspc with a pair on every Concat input": pyramid},
     )
 
 
-def measured(network: str, size: int, folder: Path) -> dict[str, Any]:
-    recipe, checkpoint = folder / f"{network}.toml", folder / f"{network}.safetensors"
-    recipe.write_text(RECIPE.format(name=network, size=size))
-    trtq("quantize", recipe, "--mode", "naive", "--output", checkpoint)
-    model = folder / network / "naive" / "model.onnx"
-    trtq("export", recipe, "--mode", "naive", "--from", checkpoint, "--output", model)
-    return compared(model, recipe)
-
-
-def compared(source: Path, recipe: Path) -> dict[str, Any]:
-    variants = {name: source.parents[1] / name / "model.onnx" for name in ("naive", "published", "trtq")}
-    published = qdq.load(source)
-    apply_published(published, recipe)
-    qdq.save(published, variants["published"])
-    trtq("unify", source, "--output", variants["trtq"])
-    return {name: built(path) for name, path in variants.items()}
+def compared(network: str, folder: Path) -> dict[str, Any]:
+    """Return what each placement compiles to, and how many of the naive one's double writes `trtq diff` names."""
+    published, unified = (folder / network / name / "model.onnx" for name in ("published", "trtq"))
+    naive = networks.compiled(network, "naive", folder)
+    model = qdq.load(naive / "model.onnx")
+    apply_published(model, naive.parent / "int8.toml")
+    qdq.save(model, published)
+    trtq("unify", naive / "model.onnx", "--output", unified)
+    placements = {"naive": signals(naive), "published": built(published), "trtq": built(unified)}
+    differences = trtq("diff", naive, unified.parent)[0]["differences"]
+    return {**placements, "double_writes_named_by_diff": sum(one["class"] == "double write" for one in differences)}
 
 
 def built(model: Path) -> dict[str, Any]:
-    """Build the engine; return its signals and how many tensors the file still quantizes with two scales."""
+    """Build the engine of an ONNX file; return its signals."""
     trtq("build", model, "--backend", "rtx", "--output", model.parent)
-    signals, _ = trtq("layers", model.parent)
-    return {**{name: signals[name] for name in SIGNALS}, "tensors_with_two_scales": two_scales(qdq.load(model))}
+    return signals(model.parent)
+
+
+def signals(folder: Path) -> dict[str, Any]:
+    """Return an engine's signals, and how many tensors its ONNX file quantizes with two scales."""
+    found, _ = trtq("layers", folder)
+    model = qdq.load(folder / "model.onnx")
+    return {**{name: found[name] for name in SIGNALS}, "tensors_with_two_scales": two_scales(model)}
 
 
 def apply_published(model: ir.Model, recipe: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks import figures
 from benchmarks.recording import RESULTS, ROOT
 from trtq import files
 
@@ -24,7 +25,11 @@ def main() -> None:
 
 def with_tables(text: str) -> str:
     """Return the README's text with its tables as the recorded results have them."""
-    tables = {"demo": table(files.read_json(DEMO)["modes"]), "scale": scale_table(files.read_json(SCALE)["networks"])}
+    tables = {
+        "demo": table(files.read_json(DEMO)["modes"]),
+        "scale": scale_table(files.read_json(SCALE)["networks"]),
+        "claims": figures.table(),
+    }
     for name, lines in tables.items():
         start = f"<!-- {name} results: written by benchmarks/readme.py -->"
         before, _, rest = text.partition(start)
@@ -34,14 +39,18 @@ def with_tables(text: str) -> str:
 
 
 def scale_table(networks: dict[str, Any]) -> str:
-    lines = ["| compiled | tensors written twice | float tensors written | traffic, MB |", "|---|---:|---:|---:|"]
+    lines = [
+        "| | tensors with two scales | tensors written twice | float tensors written | traffic, MB |",
+        "|---|---:|---:|---:|---:|",
+        "| | in the file | compiled | compiled | compiled |",
+    ]
     for name, placements in networks.items():
-        figures = [placements[one] for one in PLACEMENTS]
-        columns = (
-            " → ".join(str(one["double_writes"]) for one in figures),
-            " → ".join(str(one["float_writes"]) for one in figures),
-            " → ".join(f"{one['traffic_bytes'] / 1e6:.1f}" for one in figures),
-        )
+        placed = [placements[one] for one in PLACEMENTS]
+        columns = [
+            " → ".join(str(one[key]) for one in placed)
+            for key in ("tensors_with_two_scales", "double_writes", "float_writes")
+        ]
+        columns.append(" → ".join(f"{one['traffic_bytes'] / 1e6:.1f}" for one in placed))
         lines.append(f"| {name.replace('@', ' at ')} px | {' | '.join(columns)} |")
     return "\n".join(lines)
 

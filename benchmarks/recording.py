@@ -27,18 +27,6 @@ def trtq(*arguments: str | Path) -> tuple[dict[str, Any], float]:
     return document, round(time.perf_counter() - started, 2)
 
 
-def compile_mode(recipe: Path, mode: str, folder: Path) -> Path:
-    """Quantize, export and build one mode of a recipe for its signals alone; return the folder of what was built."""
-    checkpoint, model = folder / f"{mode}.safetensors", folder / mode / "model.onnx"
-    source = []
-    if mode != "fp32":
-        trtq("quantize", recipe, "--mode", mode, "--output", checkpoint)
-        source = ["--from", str(checkpoint)]
-    trtq("export", recipe, "--mode", mode, *source, "--output", model)
-    trtq("build", model, "--backend", "rtx", "--output", model.parent)
-    return model.parent
-
-
 def record(name: str, command: str, result: dict[str, Any]) -> None:
     """Write a result beside the machine, versions and command that it was measured with."""
     RESULTS.mkdir(parents=True, exist_ok=True)

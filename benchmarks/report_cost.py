@@ -2,26 +2,26 @@
 
 YOLOv7 at 640 px, one scale per convolution input, compiled by TensorRT-RTX for SM86. Larger and smaller engines are its
 layers again and again, one copy reading what the copy before wrote. Times are of whole commands, interpreter start
-included; memory is the peak of the larger of trtq and Graphviz's dot.
+included; memory is the peak of the larger of trtq and Graphviz's dot. Beside each, in turn over ROUNDS rounds, a floor:
+a script that reads the same layers and lets dot draw a named box for each and an arrow for each tensor, no more.
 
     python -m benchmarks.report_cost
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
+import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmarks.placement import RECIPE
-from benchmarks.recording import ROOT, compile_mode, record, trtq
+from benchmarks import networks
+from benchmarks.recording import record, trtq
+from benchmarks.unify_cost import measured
 from trtq.layers.graph import Layer, LayerGraph, Tensor, load_layers
 from trtq.layers.signals import signals
 
@@ -55,6 +55,23 @@ warmup_iterations = 0
 [engine]
 backends = ["rtx"]
 """
+ROUNDS = 3
+FLOOR = """
+import json, sys
+import graphviz
+drawing = graphviz.Digraph(node_attr={"shape": "box"})
+for engine, path in enumerate(sys.argv[2:]):
+    with open(path) as file:
+        layers = json.load(file)["layers"]
+    writers = {tensor["name"]: number for number, layer in enumerate(layers) for tensor in layer["outputs"]}
+    for number, layer in enumerate(layers):
+        drawing.node(f"{engine}.{number}", graphviz.escape(layer["name"]))
+        for tensor in layer["inputs"]:
+            if tensor["name"] in writers:
+                drawing.edge(f"{engine}.{writers[tensor['name']]}", f"{engine}.{number}")
+with open(sys.argv[1], "wb") as file:
+    file.write(drawing.pipe(format="svg"))
+"""
 VIEWS: dict[str, tuple[str, ...]] = {
     "whole": (),
     "folded": ("--fold",),
@@ -66,9 +83,7 @@ VIEWS: dict[str, tuple[str, ...]] = {
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        recipe = folder / "net.toml"
-        recipe.write_text(RECIPE.format(name=NETWORK, size=IMAGE_SIZE))
-        engine = compile_mode(recipe, MODE, folder)
+        engine = networks.compiled(NETWORK, MODE, folder)
         result = {"graph": graph_cost(engine / "layers.json", folder), "report": report_cost(folder / "page")}
     record("report_cost", "python -m benchmarks.report_cost", result)
 
@@ -86,22 +101,17 @@ def report_cost(folder: Path) -> dict[str, Any]:
     return {
         "limit_s": PAGE_LIMIT_S,
         "limit_bytes": PAGE_LIMIT_BYTES,
-        "within_limits": all(
-            one["seconds"] < PAGE_LIMIT_S and one["bytes"] < PAGE_LIMIT_BYTES for one in pages.values()
-        ),
+        "within_limits": all(one["s"] < PAGE_LIMIT_S and one["bytes"] < PAGE_LIMIT_BYTES for one in pages.values()),
         "pages": pages,
     }
 
 
 def page(recipe: Path) -> dict[str, Any]:
-    """Write a recipe's page twice; return the cost of the first time and whether the second wrote the same bytes."""
+    """Return the cost of a recipe's page, its layers, and whether each round wrote the same bytes."""
     target = recipe.with_suffix("") / "report.html"
-    cost = run("report", recipe)
-    content = target.read_bytes()
-    run("report", recipe)
-    modes = sorted(path.parent.name for path in recipe.with_suffix("").glob("*/layers.json"))
-    layers = {mode: len(load_layers(recipe.with_suffix("") / mode / "layers.json").layers) for mode in modes}
-    return {**cost, "bytes": len(content), "same_bytes_again": content == target.read_bytes(), "layers": layers}
+    engines = sorted(recipe.with_suffix("").glob("*/layers.json"))
+    layers = {path.parent.name: len(load_layers(path).layers) for path in engines}
+    return {**beside_floor(["report", str(recipe)], target, engines), "layers": layers}
 
 
 def graph_cost(layers: Path, folder: Path) -> dict[str, Any]:
@@ -112,32 +122,37 @@ def graph_cost(layers: Path, folder: Path) -> dict[str, Any]:
     return {
         "layers": len(graph.layers),
         "limit_s": GRAPH_LIMIT_S,
-        "within_limit": all(one["seconds"] < GRAPH_LIMIT_S for one in views.values()),
+        "within_limit": all(one["s"] < GRAPH_LIMIT_S for one in views.values()),
         "views": views,
         "by_layers": growth,
     }
 
 
 def drawn(layers: Path, folder: Path, *options: str) -> dict[str, Any]:
-    """Draw a layer file twice; return the cost of the first time and whether the second wrote the same bytes."""
-    pictures = [folder / f"{number}.svg" for number in range(2)]
-    costs = [run("graph", layers, "--title", "engine", "-o", picture, *options) for picture in pictures]
-    first, second = (picture.read_bytes() for picture in pictures)
-    return {**costs[0], "bytes": len(first), "same_bytes_again": first == second}
+    """Return the cost of a layer file's picture, and whether each round wrote the same bytes."""
+    picture = folder / "picture.svg"
+    picture.unlink(missing_ok=True)
+    return beside_floor(["graph", str(layers), "--title", "engine", "-o", str(picture), *options], picture, [layers])
 
 
-def run(*arguments: str | Path) -> dict[str, float]:
-    """Run `trtq ARGUMENTS`; return wall-clock seconds and peak memory in MiB."""
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trtq", *map(str, arguments)], stdout=subprocess.DEVNULL, cwd=ROOT
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"trtq {arguments[0]} exited with {process.returncode}")
-    return {"seconds": round(seconds, 2), "peak_mib": round(usage.ru_maxrss / 1024)}
+def beside_floor(command: list[str], target: Path, engines: list[Path]) -> dict[str, Any]:
+    """Run a trtq command that writes `target`, and the floor for the same engines, in turn."""
+    floor = [sys.executable, "-c", FLOOR, str(target.with_name("floor.svg")), *map(str, engines)]
+    rounds: list[dict[str, dict[str, float]]] = []
+    written: set[bytes] = set()
+    for _ in range(ROUNDS):
+        target.unlink(missing_ok=True)
+        rounds.append({"trtq": measured([sys.executable, "-m", "trtq", *command]), "floor": measured(floor)})
+        written.add(target.read_bytes())
+    medians = {key: statistics.median(one["trtq"][key] for one in rounds) for key in ("s", "peak_mib")}
+    of_floor = statistics.median(one["trtq"]["s"] / one["floor"]["s"] for one in rounds)
+    return {
+        **medians,
+        "of_floor": round(of_floor, 2),
+        "bytes": target.stat().st_size,
+        "same_bytes_again": len(written) == 1,
+        "raw": rounds,
+    }
 
 
 def stacked(graph: LayerGraph, count: int, folder: Path) -> Path:

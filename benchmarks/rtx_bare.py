@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.placement import RECIPE
+from benchmarks.networks import RECIPE
 from benchmarks.ptq_peers import exported
 from benchmarks.recording import ROOT, record
 from benchmarks.unify_cost import measured
@@ -73,7 +73,7 @@ def beside(model: Path, folder: Path) -> dict[str, Any]:
         key: round(statistics.median(one["trtq"][key] / one["bare"][key] for one in rounds), 3)
         for key in ("s", "peak_mib")
     }
-    return {"medians": medians, "of_bare": of_bare}
+    return {"medians": medians, "of_bare": of_bare, "raw": rounds}
 
 
 if __name__ == "__main__":

@@ -23,7 +23,12 @@ def main() -> None:
     pairs = {" ".join(["trtq", *words, "--help"]): _timed(words) for words in commands}
     medians = {name: round(statistics.median(ours for ours, _ in times), 3) for name, times in pairs.items()}
     ratios = {name: round(statistics.median(ours / bare for ours, bare in times), 2) for name, times in pairs.items()}
-    record("startup", "python -m benchmarks.startup", {"runs": RUNS, "median_s": medians, "of_python": ratios})
+    raw = {
+        name: [{"trtq_s": round(ours, 4), "python_s": round(bare, 4)} for ours, bare in times]
+        for name, times in pairs.items()
+    }
+    result = {"runs": RUNS, "median_s": medians, "of_python": ratios, "raw": raw}
+    record("startup", "python -m benchmarks.startup", result)
 
 
 def _timed(words: list[str]) -> list[tuple[float, float]]:

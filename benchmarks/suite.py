@@ -19,7 +19,6 @@ from benchmarks.recording import ROOT, record
 PEERS = "PEERS"
 # Each is a module of this folder with its arguments; PEERS stands for the interpreter of that name.
 CLAIMS = (
-    ("placement",),
     ("published_rules",),
     ("resnet_fusion",),
     ("producers",),

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.placement import RECIPE
-from benchmarks.recording import ROOT, record, trtq
+from benchmarks import networks
+from benchmarks.recording import ROOT, record
 
 RUNS = 3
 CHANNELS = 4
@@ -67,18 +68,22 @@ print(time.perf_counter() - started, usage.ru_maxrss, os.waitstatus_to_exitcode(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--nodes", type=int, nargs="*", default=[10_000, 100_000])
+    parser.add_argument("--nodes", type=int, nargs="*", default=[1_000, 10_000, 100_000])
     parser.add_argument("--no-yolov7", action="store_true", help="leave out what needs torch")
     parser.add_argument("--modelopt", type=Path, help="a Python interpreter that has nvidia-modelopt")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        networks = {} if options.no_yolov7 else yolov7(folder)
+        models = {} if options.no_yolov7 else yolov7(folder)
         for nodes in options.nodes:
-            networks[f"generated, {nodes} nodes"] = generated(nodes, folder / f"{nodes}.onnx")
-        result = {name: compared(path, folder / "out.onnx") for name, path in networks.items()}
+            models[f"generated, {nodes} nodes"] = generated(nodes, folder / f"{nodes}.onnx")
+        result = {name: compared(path, folder / "out.onnx") for name, path in models.items()}
         peer = None if options.modelopt is None else modelopt(options.modelopt, folder)
-    growth = grown(*(result[f"generated, {nodes} nodes"] for nodes in (min(options.nodes), max(options.nodes))))
+    counts = sorted(options.nodes)
+    growth = {
+        f"{few} to {many} nodes": grown(*(result[f"generated, {nodes} nodes"] for nodes in (few, many)))
+        for few, many in pairwise(counts)
+    }
     record(
         "unify_cost",
         "python -m benchmarks.unify_cost",
@@ -87,7 +92,7 @@ def main() -> None:
             "limits": LIMITS,
             "networks": result,
             "modelopt": peer,
-            "time_from_fewest_to_most_nodes": growth,
+            "times_as_long": growth,
         },
     )
 
@@ -104,16 +109,10 @@ def yolov7(folder: Path) -> dict[str, Path]:
     Float weights before Q and DQ are what pytorch-quantization writes and TensorRT 8 takes. With int8 weights the file
     is a quarter as large, and the floor little more than the start of an interpreter.
     """
-    recipe, checkpoint = folder / "yolov7.toml", folder / "yolov7.safetensors"
-    recipe.write_text(RECIPE.format(name="yolov7", size=640))
-    trtq("quantize", recipe, "--mode", "naive", "--output", checkpoint)
-    networks = {}
-    for weights in ("float", "int8"):
-        recipe.write_text(RECIPE.format(name="yolov7", size=640) + f'weights = "{weights}"\n')
-        model = folder / f"{weights}.onnx"
-        trtq("export", recipe, "--mode", "naive", "--from", checkpoint, "--output", model)
-        networks[f"yolov7@640, {weights} weights"] = model
-    return networks
+    return {
+        f"yolov7@640, {weights} weights": networks.exported("yolov7", "naive", folder, weights)
+        for weights in ("float", "int8")
+    }
 
 
 def generated(nodes: int, path: Path) -> Path:
@@ -149,9 +148,7 @@ def generated(nodes: int, path: Path) -> Path:
 
 def modelopt(python: Path, folder: Path) -> dict[str, Any]:
     """Time nvidia-modelopt's insertion into the float YOLOv7, its calibration on one image included."""
-    recipe, model = folder / "yolov7.toml", folder / "float.onnx"
-    recipe.write_text(RECIPE.format(name="yolov7", size=640))
-    trtq("export", recipe, "--mode", "fp32", "--output", model)
+    model = networks.exported("yolov7", "fp32", folder)
     version = subprocess.run(
         [python, "-c", "from importlib.metadata import version; print(version('nvidia-modelopt'))"],
         capture_output=True, text=True, check=True,

@@ -1,0 +1,65 @@
+"""YOLOv7 and YOLOv7-tiny at full size, random weights: exported and compiled once for all claims that look at them.
+
+Their BatchNorm is settled on a few images, so they show structure and cost, not accuracy. Naive: one quantizer for each
+convolution's input, mse calibration on eight images.
+
+Each is made where it is asked for first: in the folder that TRTQ_NETWORKS names, which `benchmarks.suite` keeps for one
+run, else in the caller's own.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from benchmarks.recording import trtq
+from trtq import files
+
+NETWORKS = {"yolov7": 640, "yolov7-tiny": 320}
+RECIPE = """\
+[model]
+name = "{name}"
+
+[data]
+name = "digit-scenes"
+image_size = {size}
+calibration_images = 8
+batch = 4
+
+[quantization]
+exclude = ["detect.*"]
+
+[engine]
+backends = ["rtx"]
+"""
+
+
+def exported(name: str, mode: str, folder: Path, weights: str = "int8") -> Path:
+    """Return a network's ONNX file; mode: `fp32` or `naive`; weights: `int8`, or `float` before Q and DQ."""
+    place = _place(name, folder)
+    model = place / f"{mode}-{weights}" / "model.onnx"
+    if not model.is_file():
+        recipe = place / f"{weights}.toml"
+        files.write_text(recipe, RECIPE.format(name=name, size=NETWORKS[name]) + f'weights = "{weights}"\n')
+        source = [] if mode == "fp32" else ["--from", _checkpoint(recipe, mode)]
+        trtq("export", recipe, "--mode", mode, *source, "--output", model)
+    return model
+
+
+def compiled(name: str, mode: str, folder: Path) -> Path:
+    """Return the folder of a network's ONNX file, with int8 weights, and of its engine by TensorRT-RTX for SM86."""
+    model = exported(name, mode, folder)
+    if not (model.parent / "layers.json").is_file():
+        trtq("build", model, "--backend", "rtx", "--output", model.parent)
+    return model.parent
+
+
+def _checkpoint(recipe: Path, mode: str) -> Path:
+    checkpoint = recipe.with_name(f"{mode}.safetensors")
+    if not checkpoint.is_file():
+        trtq("quantize", recipe, "--mode", mode, "--output", checkpoint)
+    return checkpoint
+
+
+def _place(name: str, folder: Path) -> Path:
+    return Path(os.environ.get("TRTQ_NETWORKS") or folder) / name

@@ -1,8 +1,8 @@
 """A real benchmark on this processor: four modes of two recipes in turn, three times, each time in a fresh process.
 
-`trtq bench RECIPE --mode fp32,fp16,ptq,qat --backend ort-native --cpu-time`, one thread, on the shipped recipes.
-Training and calibration are cut short: that changes the weights' values, not the kernels that run. Processor time is
-taken, which other work on the machine lengthens less than the wall's; the load average stands beside it. The claim is
+`trtq bench RECIPE --mode fp32,fp16,ptq,qat --backend ort-native --cpu-time`, one thread, on the shipped recipes, built
+as they are and for ONNX Runtime's native form. Processor time is taken, which other work on the machine lengthens less
+than the wall's; the load average stands beside it. The claim is
 that three processes give the same verdict for every pair of modes, at the margin below which a difference is not
 called one: placement in memory alone makes one engine a few percent faster or slower from process to process, so the
 margin is wider than `trtq bench`'s own. Verdicts at that one are recorded too.
@@ -15,54 +15,38 @@ to float, computes in float kernels and casts back.
 
 from __future__ import annotations
 
-import argparse
-import re
-import shutil
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.recording import ROOT, record, trtq
-from trtq import files
+from benchmarks import networks
+from benchmarks.recording import record, trtq
 from trtq.bench.compare import MARGIN
 from trtq.bench.store import BenchRun, load, pairs
 
-RECIPES = ("mobilenet_v2-digits", "yolov7-tiny-digits")
 MODES = "fp32,fp16,ptq,qat"
 PROCESSES = 3
 DURATION_S = {"mobilenet_v2-digits": 4, "yolov7-tiny-digits": 6}
 # The smallest difference that counts here.
 CLAIM_MARGIN = 0.05
-CHANGES = {
-    r"^backends = .*$": 'backends = ["ort-native"]',
-    r"^iterations = .*$": "iterations = 2",
-    r"^warmup_iterations = .*$": "warmup_iterations = 1",
-    r"^calibration_images = .*$": "calibration_images = 32",
-    r"^validation_images = .*$": "validation_images = 32",
-}
 # Of each engine's raw times so many are kept, evenly spaced: all rounds are there, and the file stays below 1 MB.
 KEPT_TIMES = 1500
 SENTENCE = "These are times of ONNX Runtime on a processor; a GPU's differ."
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, help="folder of what is built, kept for another run; a temporary one else")
-    options = parser.parse_args()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        work = options.work or Path(folder)
-        work.mkdir(parents=True, exist_ok=True)
-        networks = {name: network(name, work) for name in RECIPES}
+        found = {name: network(name, Path(folder)) for name in networks.DEMOS}
     result = {
-        "holds": {f"{name}: three processes, the same verdicts": one["same"] for name, one in networks.items()},
+        "holds": {f"{name}: three processes, the same verdicts": one["same"] for name, one in found.items()},
         "sentence": SENTENCE,
         "margin": CLAIM_MARGIN,
-        "networks": networks,
+        "networks": found,
         "seconds": round(time.perf_counter() - started, 1),
     }
-    for name, one in networks.items():
+    for name, one in found.items():
         print(name, *(f"{pair}: {' | '.join(words)}" for pair, words in one["verdicts"].items()), sep="\n  ")
     print(result["holds"])
     record("bench_ort", "python -m benchmarks.bench_ort", result)
@@ -70,8 +54,7 @@ def main() -> None:
 
 def network(name: str, work: Path) -> dict[str, Any]:
     """Build a recipe's modes, and benchmark them in three processes, one after the other."""
-    path = recipe(name, work)
-    trtq("build", path, "--mode", MODES)
+    path = networks.demo(name, work)
     runs = [benchmarked(path) for _ in range(PROCESSES)]
     verdicts = {margin: verdicts_of(runs, margin) for margin in (CLAIM_MARGIN, MARGIN)}
     return {
@@ -80,18 +63,6 @@ def network(name: str, work: Path) -> dict[str, Any]:
         f"verdicts_at_{100 * MARGIN:g}_percent": verdicts[MARGIN],
         "runs": [plain(run) for run in runs],
     }
-
-
-def recipe(name: str, work: Path) -> Path:
-    """Write a copy of a shipped recipe that builds ONNX Runtime's native form, beside its checkpoint."""
-    text = (ROOT / "engines" / f"{name}.toml").read_text(encoding="utf-8")
-    for pattern, line in CHANGES.items():
-        text, found = re.subn(pattern, line, text, flags=re.MULTILINE)
-        assert found, f"{name}: no line is {pattern}"
-    shutil.copy(ROOT / "engines" / f"{name}.safetensors", work)
-    path = work / f"{name}.toml"
-    files.write_text(path, text)
-    return path
 
 
 def benchmarked(path: Path) -> BenchRun:

@@ -1,44 +1,43 @@
-"""The demo twice from nothing: accuracy, signals and time of every mode, and that both runs give the same bytes.
+"""A demo network twice from nothing: accuracy, signals and time of every mode, and that both runs give the same bytes.
 
-python -m benchmarks.demo [RECIPE]
+python -m benchmarks.demo [NAME]
 """
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.recording import ROOT, record, trtq
+from benchmarks import networks
+from benchmarks.recording import record, trtq
 from trtq import files
 
-DEFAULT = "engines/yolov7-tiny-digits.toml"
-MODES = "fp16,ptq,qat"
+DEFAULT = "yolov7-tiny-digits"
 
 
-def main(recipe: str) -> None:
+def main(name: str) -> None:
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
-        runs = [build(ROOT / recipe, Path(folder)) for folder in (first, second)]
-        one, other = (Path(folder) / Path(recipe).stem for folder in (first, second))
+        folders = networks.demo_folder(Path(first)), Path(second)
+        runs = [build(name, folder) for folder in folders]
+        one, other = (folder / name for folder in folders)
         diff, _ = trtq("diff", one / "naive", one / "ptq")
         result = {
-            "recipe": recipe,
+            "recipe": f"engines/{name}.toml",
             "seconds": [run["seconds"] for run in runs],
             "modes": runs[0]["modes"],
             "double_writes_named_by_diff": named(diff, "double write"),
             "naive_to_ptq_aligned_share": diff["aligned_share"],
             "identical_files": identical(one, other),
         }
-    record(Path(recipe).stem, f"python -m benchmarks.demo {recipe}", result)
+    record(name, f"python -m benchmarks.demo {name}", result)
 
 
-def build(recipe: Path, folder: Path) -> dict[str, Any]:
-    shutil.copy(recipe, folder)
-    for checkpoint in recipe.parent.glob(f"{recipe.stem}.safetensors"):
-        shutil.copy(checkpoint, folder)
-    document, seconds = trtq("build", folder / recipe.name, "--mode", MODES)
+def build(name: str, folder: Path) -> dict[str, Any]:
+    if (folder / name).exists():
+        raise FileExistsError(f"{folder / name} is there already; this is about a build from nothing")
+    document, seconds = trtq("build", networks.copy_demo(name, folder), "--mode", networks.DEMO_MODES)
     return {"modes": document["modes"], "seconds": seconds}
 
 

@@ -18,7 +18,6 @@ import argparse
 import logging
 import os
 import re
-import shutil
 import tempfile
 import time
 from collections import Counter
@@ -31,6 +30,7 @@ import numpy.typing as npt
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from benchmarks import networks
 from benchmarks.producers import Images, sqnr_db
 from benchmarks.recording import ROOT, record, trtq
 from trtq import bench, data, files
@@ -40,7 +40,6 @@ from trtq.config import Recipe, load_recipe
 from trtq.machine import machine
 from trtq.pipeline.steps import accuracy
 
-SHIPPED = ("mobilenet_v2-digits", "yolov7-tiny-digits")
 BACKENDS = '["ort", "ort-native"]'
 # What the published width changes in a shipped recipe: no checkpoint fits it, and nothing is to be learnt.
 RANDOM = {
@@ -79,28 +78,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = options.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
-        recipes = {name: recipe(name, work) for name in (*SHIPPED, *FULL)}
-        for path in recipes.values():
-            trtq("build", path, "--mode", "ptq,qat")
-        networks = {name: network(load_recipe(path), work) for name, path in recipes.items()}
-    record("ort_native", "python -m benchmarks.ort_native", {"holds": holds(networks), "networks": networks})
+        recipes = {name: networks.demo(name, work) for name in networks.DEMOS}
+        recipes |= {name: at_published_width(name, work) for name in FULL}
+        found = {name: network(load_recipe(path), work) for name, path in recipes.items()}
+    record("ort_native", "python -m benchmarks.ort_native", {"holds": holds(found), "networks": found})
 
 
-def recipe(name: str, work: Path) -> Path:
-    """Write a recipe that builds ONNX Runtime's two forms, beside its checkpoint where it has one."""
-    source, changes = FULL.get(name, (name, {}))
+def at_published_width(name: str, work: Path) -> Path:
+    """Write and build a recipe in ONNX Runtime's two forms, as little trained and calibrated as will do."""
+    source, changes = FULL[name]
     text = (ROOT / "engines" / f"{source}.toml").read_text(encoding="utf-8")
-    for pattern, line in {
-        r"^backends = .*$": f"backends = {BACKENDS}",
-        **(RANDOM if name in FULL else {}),
-        **changes,
-    }.items():
+    for pattern, line in {r"^backends = .*$": f"backends = {BACKENDS}", **RANDOM, **changes}.items():
         text, found = re.subn(pattern, line, text, flags=re.MULTILINE)
         assert found, f"{source}: no line is {pattern}"
-    if name in SHIPPED:
-        shutil.copy(ROOT / "engines" / f"{source}.safetensors", work)
     path = work / f"{name}.toml"
     files.write_text(path, text)
+    trtq("build", path, "--mode", "ptq,qat")
     return path
 
 
@@ -125,7 +118,7 @@ def network(built: Recipe, work: Path) -> dict[str, Any]:
         "load_average": [round(load, 2) for load in loads],
         **times,
         "accuracy": {name: measured(built, name, path) for name, path in forms.items()}
-        if built.name in SHIPPED
+        if built.name in networks.DEMOS
         else None,
         "sqnr_db": sqnr(sessions, built),
         "operators": {name: operators(path, feeds) for name, path in forms.items()},

@@ -2,10 +2,11 @@
 
 Five networks: the float file in ../shared/data/onnx/producers (random weights, random images), trtq's two demo
 networks (trained, digits), and the same two at their published width with random weights on larger images. Each
-quantization runs in a fresh process, interpreter start and imports included, in turn over ROUNDS rounds; time and peak
-memory are medians. Then each file is built for SM86, its findings are counted, and its outputs on held-out images are
-compared with the float file's: SQNR of the worst output, and accuracy where the network is trained. ONNX Runtime takes
-two threads in both tools; each writes weights as its default does.
+quantization runs in a fresh process, interpreter start and imports included. trtq's default and modelopt's two
+calibrators are timed: in turn over ROUNDS rounds, medians of time and peak memory; the others run once. Then each file
+is built for SM86, its findings are counted, and its outputs on held-out images are compared with the float file's: SQNR
+of the worst output, and accuracy where the network is trained. ONNX Runtime takes two threads in both tools; each
+writes weights as its default does.
 
     python -m benchmarks.ptq_peers --modelopt PYTHON   # a Python with nvidia-modelopt[onnx]
 """
@@ -54,6 +55,7 @@ quantize(
 )
 """
 CALIBRATORS = {"modelopt": ("entropy", "max"), "trtq": ("mse", "max", "entropy", "percentile")}
+TIMED = ("trtq mse", "modelopt entropy", "modelopt max")
 METRICS = ("top1", "map50_95")
 HIGHER_IS_BETTER = ("convolutions_quantized", "worst_sqnr_db", *METRICS)
 WHY = (
@@ -169,13 +171,16 @@ def beside(network: Network, modelopt: Path, folder: Path) -> dict[str, Any]:
         for calibrator in calibrators
         for target in [folder / f"{network.model.stem}-{tool}-{calibrator}.onnx"]
     }
-    rounds = [{name: measured(line) for name, (line, _) in runs.items()} for _ in range(ROUNDS)]
+    rounds = [
+        {name: measured(line) for name, (line, _) in runs.items() if name in TIMED or not number}
+        for number in range(ROUNDS)
+    ]
     single = [network.compared[index : index + 1] for index in range(len(network.compared))]
     reference = outputs(network.model, single)
     rows = {}
     for name, (_, target) in runs.items():
-        cost = {key: round(statistics.median(one[name][key] for one in rounds), 2) for key in ("s", "peak_mib")}
-        raw = [one[name] for one in rounds]
+        raw = [one[name] for one in rounds if name in one]
+        cost = {key: round(statistics.median(one[key] for one in raw), 2) for key in ("s", "peak_mib")}
         rows[name] = {**cost, "raw": raw, **outcome(target, network, reference, single, folder)}
         print(network.model.stem, name, rows[name], file=sys.stderr, flush=True)
     left = [node.name or "" for node in qdq.load(runs["modelopt entropy"][1]).graph if is_float_convolution(node)]

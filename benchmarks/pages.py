@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import page_tables
+from benchmarks.page_tables import PREDICTOR
 from benchmarks.readme import SCALE, scale_table
 from benchmarks.recording import RESULTS, ROOT, trtq
 from trtq import files
@@ -22,7 +24,6 @@ from trtq import files
 DOCS = ROOT / "docs"
 ENGINES = ROOT.parent / "shared" / "data" / "engines" / "trt8-resnet18-a100"
 FUSION = RESULTS / "resnet_fusion.json"
-PREDICTOR = RESULTS / "predictor.json"
 DEMO = RESULTS / "yolov7-tiny-digits.json"
 # As NVIDIA named the engines: what is quantized beside the inputs of every convolution.
 RESNETS = {
@@ -140,6 +141,12 @@ SECTIONS = (
     Section("troubleshooting.md", "resnet18 layers", resnet18_layers, ENGINES),
     Section("troubleshooting.md", "resnet18 diff", resnet18_diff, ENGINES),
     Section("troubleshooting.md", "yolov7", yolov7_table, SCALE),
+    Section("fp16.md", "fp16", page_tables.fp16_traffic, page_tables.FP16),
+    Section("fp16.md", "fp16 cost", page_tables.fp16_cost, page_tables.FP16),
+    Section("onnxruntime.md", "speed", page_tables.native_speed, page_tables.NATIVE),
+    Section("onnxruntime.md", "accuracy", page_tables.native_accuracy, page_tables.NATIVE),
+    Section("predict.md", "predictor", page_tables.predictions, page_tables.PREDICTOR),
+    Section("ptq.md", "modelopt", page_tables.ptq_beside_modelopt, page_tables.PTQ),
     Section("predicted-compiled-measured.md", "predictor", predictor_table, FUSION),
     Section("predicted-compiled-measured.md", "demo", demo_table, DEMO),
 )

@@ -9,7 +9,7 @@ Claims: the interval of the ratio holds the truth at its stated rate of 95 %, fo
 equal engines give "no difference shown" in at least 95 % of the comparisons even with a margin of 0; the intervals of
 the throughput and of each percentile hold the truth in at least 95 %. Coverage holds unless it falls short by more than
 three standard errors of the simulation itself; the rates are recorded as they are. Beside them stand the methods that
-were not taken: bootstraps of single times and of blocks.
+were not taken: bootstraps of single times and of blocks; and what too few blocks cost, where each depends on the last.
 
     python -m benchmarks.bench_statistics
 """
@@ -27,17 +27,19 @@ import numpy.typing as npt
 
 from benchmarks.recording import record
 from trtq.bench import BenchResult, Verdict, compare
+from trtq.bench.bootstrap import spread
 from trtq.bench.result import PERCENTS
 from trtq.bench.statistics import CONFIDENCE, mean_interval, percentile, percentile_intervals
 
 Floats = npt.NDArray[np.float64]
 ROUNDS, RUNS = 100, 20
 COUNT = ROUNDS * RUNS
-COMPARISONS, SERIES, CONTRASTED = 1000, 1000, 200
+COMPARISONS, SERIES, CONTRASTED, FEW = 1000, 1000, 200, 1000
 TRUE_DIFFERENCE = 1.03
 DRIFT, THROTTLE = 0.15, 1.35
 TRUTH_DRAWS = 1_000_000
 RESAMPLES, BLOCK = 400, 80
+FEW_BLOCKS, FEW_CORRELATIONS = (10, 25, 50), (0.0, 0.5, 0.8)
 STANDARD_ERRORS = 3
 ALL = "throughput", *(f"p{percent:g}" for percent in PERCENTS)
 
@@ -48,6 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     started = time.perf_counter()
     families = {name: family(name, options.comparisons) for name in FAMILIES}
+    few = few_blocks(min(FEW, options.comparisons))
     holds = {
         "ratio's interval covers the truth, equal engines": all(one["equal"]["holds"] for one in families.values()),
         "ratio's interval covers the truth, 3 % apart": all(one["apart"]["holds"] for one in families.values()),
@@ -62,11 +65,17 @@ def main() -> None:
             f"{name:16} equal: no difference {equal['no_difference_shown']:.3f}, 3 % apart: covered "
             f"{apart['covered']:.3f}, shown {apart['difference_shown']:.3f}; {single['covered']}"
         )
+    print(f"few blocks: {few['covered']}")
     print(holds)
     record(
         "bench_statistics",
         "python -m benchmarks.bench_statistics",
-        {"holds": holds, "families": families, "seconds": round(time.perf_counter() - started, 1)},
+        {
+            "holds": holds,
+            "families": families,
+            "few_blocks": few,
+            "seconds": round(time.perf_counter() - started, 1),
+        },
     )
 
 
@@ -160,13 +169,36 @@ def contrasted(name: str, series: int) -> dict[str, Any]:
     for seed in range(series):
         random = np.random.default_rng([seed, 7])
         times = FAMILIES[name](COUNT, random)
+        ordered = np.sort(times)
+        ranks = np.searchsorted(ordered, times).astype(np.uint16)  # short numbers are sorted much faster
         for method, block in (("iid bootstrap", 1), ("block bootstrap", BLOCK)):
-            blocks = times.reshape(-1, block)
+            blocks = ranks.reshape(-1, block)
             drawn = np.sort(blocks[random.integers(len(blocks), size=(RESAMPLES, len(blocks)))].reshape(RESAMPLES, -1))
             for one, rank in (("p50", COUNT // 2), ("p99", COUNT - 1 - COUNT // 100)):
-                low, high = np.quantile(drawn[:, rank], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+                low, high = np.quantile(ordered[drawn[:, rank]], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
                 found[f"{method} {one}"] += low <= true[one] <= high
     return {"series": series, "covered": {one: float(count / series) for one, count in found.items()}}
+
+
+def few_blocks(series: int) -> dict[str, Any]:
+    """Return how often the interval of a mean holds the truth where so few blocks are a first-order autoregression."""
+    found = {}
+    for count in FEW_BLOCKS:
+        for correlation in FEW_CORRELATIONS:
+            covered = 0
+            for seed in range(series):
+                blocks = autoregression(count, correlation, np.random.default_rng([seed, count]))
+                covered += abs(blocks.mean()) <= spread(blocks).half_width(CONFIDENCE)
+            found[f"{count} blocks, correlation {correlation:g}"] = float(covered / series)
+    return {"series": series, "covered": found}
+
+
+def autoregression(count: int, correlation: float, random: np.random.Generator) -> Floats:
+    values = random.normal(size=count)
+    values[1:] *= math.sqrt(1 - correlation**2)
+    for one in range(1, count):
+        values[one] += correlation * values[one - 1]
+    return values
 
 
 def holds(covered: int, trials: int) -> bool:

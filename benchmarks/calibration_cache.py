@@ -131,14 +131,17 @@ def run_scales(path: Path, images: list[np.ndarray]) -> dict[str, float | None]:
     model = qdq.load(path)
     found: dict[str, float | None] = {}
     quantizers = [node for node in model.graph if reading.is_quantize(node) and reading.is_activation(node)]
-    names = {node.outputs[0].name: node.outputs[0].consumers()[0].outputs[0].name for node in quantizers}
+    names = {
+        reading.name(node.outputs[0]): reading.name(node.outputs[0].consumers()[0].outputs[0]) for node in quantizers
+    }
     for values in ptq.observe(model, tuple(dict.fromkeys([*names, *names.values()])), images):
         for node in quantizers:
-            integers, floats = values[node.outputs[0].name], values[names[node.outputs[0].name]]
+            quantized, tensor = reading.name(node.outputs[0]), reading.name(node.inputs[0])
+            integers, floats = values[quantized], values[names[quantized]]
             exact = np.isin(np.abs(integers.astype(np.int32)), 2 ** np.arange(8))
             scales = np.unique(floats[exact] / integers[exact].astype(np.float32))
-            assert scales.size <= 1, f"{node.inputs[0].name}: several scales"
-            found[node.inputs[0].name] = float(scales[0]) if scales.size else None
+            assert scales.size <= 1, f"{tensor}: several scales"
+            found[tensor] = float(scales[0]) if scales.size else None
     return found
 
 

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def run(request: dict[str, Any], outcome: Outcome) -> None:
         )
         outcome.save()
         for name, options in TIMINGS.items() if request["thorough"] else list(TIMINGS.items())[:2]:
-            outcome.step(f"times_{name}", lambda options=options: timed(session, samples[0], options))
+            outcome.step(f"times_{name}", partial(timed, session, samples[0], options))
         outcome.step("layers", lambda: profiled_layers(session, samples[0]))
         outcome.step("inspector", session.inspect)
     if request["thorough"]:

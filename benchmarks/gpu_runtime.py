@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +81,7 @@ def small_network(quantized: bool, batch: int | str) -> onnx.ModelProto:
     def pair(name: str, scale: npt.NDArray[Any], axis: int | None = None) -> str:
         zero = np.zeros(scale.shape, np.int8)
         parameters = [constant(f"{name}_scale", scale.astype(np.float32)), constant(f"{name}_zero", zero)]
-        options = {} if axis is None else {"axis": axis}
+        options: dict[str, Any] = {} if axis is None else {"axis": axis}
         nodes.append(helper.make_node("QuantizeLinear", [name, *parameters], [f"{name}_q"], f"{name}_Q", **options))
         nodes.append(
             helper.make_node("DequantizeLinear", [f"{name}_q", *parameters], [f"{name}_d"], f"{name}_DQ", **options)
@@ -150,7 +150,7 @@ def keep_references(folder: Path, name: str, images: npt.NDArray[Any], float_nam
         results = [session.run({given: image}) for image in images]
         stored.update({f"{kind}|{one}": np.stack([result[one] for result in results]) for one in results[0]})
     stored[f"input:{given}"] = images
-    np.savez_compressed(folder / f"{name}.npz", **stored)
+    np.savez_compressed(folder / f"{name}.npz", **cast("dict[str, Any]", stored))
 
 
 def described(path: Path) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def source(name: str) -> str:
 def demo_table() -> str:
     """Return the demo's naive and tied network: what is predicted of them and what was compiled."""
     modes: dict[str, Any] = files.read_json(DEMO)["modes"]
-    rows = (
+    rows: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
         ("Q/DQ left as conversions", "predicted", lambda mode: mode["predicted_conversions"]),
         ("tensors written twice", "compiled", lambda mode: mode["signals"]["double_writes"]),
         ("int8 → int8 requantizes", "compiled", lambda mode: mode["signals"]["requantizes"]),

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,27 +69,30 @@ def cases() -> dict[str, Case]:
     images = RandomImages(3, SIZE)
     found = {
         f"resnet18 {name}": Case(
-            f"trt8-resnet18-a100/{name}.graph.json", lambda path, name=name: export_placement(name, path, images)
+            f"trt8-resnet18-a100/{name}.graph.json", partial(export_placement, name, images=images)
         )
         for name in ("qat", "qat-residual", "qat-residual-qgap")
     }
     for name in ("qat", "qat-residual"):
         found[f"mobilenet_v2 {name}"] = Case(
             f"trt8-mobilenetv2-titanrtx/{name}.graph.json",
-            lambda path, name=name: export(
-                settled("mobilenet_v2", images), path, images, residual=name == "qat-residual"
-            ),
+            partial(export_mobilenet_v2, residual=name == "qat-residual", images=images),
         )
-    for network, engine, mode in (
+    floats: tuple[tuple[str, str, Mode], ...] = (
         ("resnet18", "trt8-resnet18-a100/fp32", "fp32"),
         ("resnet18", "trt8-resnet18-a100/fp16", "fp16"),
         ("resnet18", "trt10.1-rtx3060/resnet18-fp16", "fp16"),
         ("mobilenet_v2", "trt10.1-rtx3060/mobilenet_v2-fp16", "fp16"),
         ("alexnet", "trt10.1-rtx3060/alexnet-fp16", "fp16"),
-    ):
-        write = lambda path, network=network: export_float(network, path)  # noqa: E731
-        found[engine] = Case(f"{engine}.graph.json", write, mode)
+    )
+    for network, engine, mode in floats:
+        found[engine] = Case(f"{engine}.graph.json", partial(export_float, network), mode)
     return found
+
+
+def export_mobilenet_v2(path: Path, *, residual: bool, images: RandomImages) -> None:
+    """Write torchvision's MobileNetV2 quantized with or without its residual inputs."""
+    export(settled("mobilenet_v2", images), path, images, residual=residual)
 
 
 def settled(network: str, images: RandomImages) -> nn.Module:
@@ -167,7 +171,7 @@ def _seconds(model: ir.Model) -> float:
 
 def chain(blocks: int) -> onnx.ModelProto:
     """Return residual blocks in a row, quantized: of two convolutions, with a max pool and a Concat in every block."""
-    arrays = {
+    arrays: dict[str, Any] = {
         "s": np.float32(0.1),
         "z": np.int8(0),
         "w": np.ones((4, 4, 1, 1), np.int8),
@@ -186,7 +190,9 @@ def chain(blocks: int) -> onnx.ModelProto:
             ("Conv", [f"{name}.jdq", "v_dq"], "two"), ("Add", [f"{name}.two", f"{name}.dq"], "sum"),
         ]  # fmt: skip
         for kind, inputs, output in steps:
-            extra = {"kernel_shape": [1, 1]} if kind == "MaxPool" else {"axis": 1} if kind == "Concat" else {}
+            extra: dict[str, Any] = (
+                {"kernel_shape": [1, 1]} if kind == "MaxPool" else {"axis": 1} if kind == "Concat" else {}
+            )
             nodes.append(helper.make_node(kind, inputs, [f"{name}.{output}"], name=f"{name}.{output}", **extra))
         x = f"{name}.sum"
     values = [helper.make_tensor_value_info(one, TensorProto.FLOAT, [1, 4, 8, 8]) for one in ("x", x)]

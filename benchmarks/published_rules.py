@@ -121,11 +121,11 @@ def separate(model: ir.Model) -> None:
     taken = editing.names(model)
     for node in [one for one in model.graph if reading.is_dequantize(one) and reading.is_activation(one)]:
         quantizer = node.inputs[0].producer() if node.inputs[0] is not None else None
-        assert quantizer is not None and quantizer.inputs[0] is not None
-        tensor = quantizer.inputs[0]
-        for reader, place in node.outputs[0].uses()[1:]:
+        assert quantizer is not None
+        tensor, *parameters = (value for value in quantizer.inputs if value is not None)
+        for reader, place in tuple(node.outputs[0].uses())[1:]:
             reader.replace_input_with(place, tensor)
-            pairs.insert(model, reader, tensor, (quantizer.inputs[1], quantizer.inputs[2]), taken)
+            pairs.insert(model, reader, tensor, parameters, taken)
 
 
 def published_pairs(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Node]]:

@@ -5,6 +5,7 @@ python -m benchmarks.readme
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks import figures
@@ -56,7 +57,7 @@ def scale_table(networks: dict[str, Any]) -> str:
 
 
 def table(modes: dict[str, Any]) -> str:
-    rows = [
+    rows: list[tuple[str, str, Callable[[Any], str]]] = [
         ("mAP50, %", "measured", lambda mode: f"{100 * mode['accuracy']['map50']:.2f}"),
         ("mAP50-95, %", "measured", lambda mode: f"{100 * mode['accuracy']['map50_95']:.2f}"),
         ("ONNX file, kB", "measured", lambda mode: f"{mode['onnx_bytes'] / 1000:.0f}"),

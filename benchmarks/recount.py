@@ -83,7 +83,7 @@ def size(tensor: dict[str, Any]) -> int | None:
     """Return a tensor's bytes, None where they are not known."""
     if word_of(tensor) == "" or any(one < 0 for one in tensor["Dimensions"]):
         return None
-    half_bytes = math.prod(tensor["Dimensions"]) * int(2 * WORD_BYTES[word_of(tensor)])
+    half_bytes: int = math.prod(tensor["Dimensions"]) * int(2 * WORD_BYTES[word_of(tensor)])
     return (half_bytes + 1) // 2
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from benchmarks.recording import record
 from trtq import backends, qdq, quant, rules
 from trtq.config import QuantSpec
-from trtq.data import Sample
+from trtq.data import Sample, Task
 from trtq.models.yolov7 import settle_batchnorm
 from trtq.predict import predict
 from trtq.ptq import max_of
@@ -43,8 +44,8 @@ BLOCK_CHANNELS, BLOCK_SIZE = 64, 80
 class RandomImages:
     """Random images, the same each time, as a data set."""
 
-    task = "classification"
-    classes = ("none",)
+    task: Task = "classification"
+    classes: tuple[str, ...] = ("none",)
 
     def __init__(self, channels: int, size: int) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -86,7 +87,7 @@ def resnet18(size: int) -> dict[str, Any]:
     images = RandomImages(3, size)
     found = {}
     for name, published in PUBLISHED.items():
-        one = fixed_and_compiled(lambda path, name=name: export_placement(name, path, images), images)
+        one = fixed_and_compiled(partial(export_placement, name, images=images), images)
         found[name] = {"published_conversions": published, **one}
     return found
 

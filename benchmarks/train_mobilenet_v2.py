@@ -1,4 +1,4 @@
-"""Train the demo's classifier on the bundled digits: `python benchmarks/train_mobilenet_v2.py`."""
+"""Train the demo's classifier on the bundled digits: `python -m benchmarks.train_mobilenet_v2`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import dataclasses
 
 import numpy as np
 import torch
-import training
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from benchmarks import training
 from trtq import data
 from trtq.config import Recipe
 from trtq.data import Dataset, Sample, Task
@@ -20,7 +20,7 @@ LARGEST_SHIFT = 0.06  # of the image's side
 LARGEST_ZOOM = 0.1
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Varied:
     """Training images in random order, each slightly turned, shifted and zoomed; the same for the same seed."""
 

@@ -1,4 +1,4 @@
-"""Train the demo's detector on digit scenes: `python benchmarks/train_yolov7_tiny.py`.
+"""Train the demo's detector on digit scenes: `python -m benchmarks.train_yolov7_tiny`.
 
 The loss is our own, from the papers: every anchor of fitting shape is responsible in the cell of a box's centre and in
 its two nearest neighbours (arXiv 2011.08036), complete IoU for boxes (arXiv 1911.08287), binary cross entropy for
@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import training
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 from torchvision.ops import complete_box_iou_loss
 
+from benchmarks import training
 from trtq import data
 from trtq.config import Recipe, load_recipe
 from trtq.data import Dataset, Sample
@@ -114,7 +114,8 @@ def scenes(recipe: Recipe, count: int) -> Dataset:
 def main() -> None:
     """Train, evaluate and record."""
     options = training.arguments("Train YOLOv7-tiny", "engines/yolov7-tiny-digits.toml", 2500, 4e-3)
-    spec = load_model(load_recipe(options.recipe).model, None).decode_spec()
+    model: Any = load_model(load_recipe(options.recipe).model, None)
+    spec = model.decode_spec()
     training.run(options, "width", scenes, YoloLoss(spec))
 
 

@@ -103,13 +103,13 @@ def train(
     groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: rate(done, iterations))
-    model.train().to(memory_format=torch.channels_last)
+    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     losses: list[tuple[int, float]] = []
     recent: list[float] = []
     for iteration, samples in enumerate(loaded(source, batch), start=1):
         optimizer.zero_grad()
         value = loss(model(tensor(samples)), samples)
-        value.backward()
+        torch.autograd.backward(value)
         nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
         optimizer.step()
         schedule.step()
@@ -149,7 +149,7 @@ def store(model: nn.Module, path: Path) -> None:
 
 def measured(recipe: Recipe, path: Path) -> dict[str, float | int]:
     """Return the accuracy of the stored checkpoint, float16 rounding included, on the validation images."""
-    model = load_model(recipe.model, path)
+    model: Any = load_model(recipe.model, path)
     spec = model.decode_spec() if hasattr(model, "decode_spec") else None
     validation = data.load(recipe.data, "validation", recipe.seed, recipe.path.parent)
 

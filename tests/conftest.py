@@ -1,11 +1,12 @@
 """What several rooms' tests share: a small recipe, built once, and who is left out where torch is not installed."""
 
+import cProfile
 import importlib.util
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sentences(text: str) -> Sequence[str]:
     """Return the lines that trtq itself said on standard error."""
     return [line for line in text.splitlines() if line.startswith("trtq: ")]
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """Return how many calls of functions a piece of work makes: what grows with it, on any machine the same."""
+    profile = cProfile.Profile()
+    profile.runcall(work)
+    return sum(entry.callcount for entry in profile.getstats())

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,9 +62,7 @@ def test_a_second_build_is_a_no_op(model: Path, tmp_path: Path) -> None:
     request = Request(model, tmp_path / "out", "rtx")
     first = build_onnx(request).engines[0]
     before = {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in (tmp_path / "out").iterdir()}
-    start = time.perf_counter()
     second = build_onnx(request).engines[0]
-    assert time.perf_counter() - start < 1
     assert (first["built"], second["built"]) == (True, False)
     assert {**first, "built": False} == second
     assert {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in (tmp_path / "out").iterdir()} == before

@@ -9,8 +9,8 @@ from benchmarks.figures import span
 from benchmarks.recording import RESULTS
 from trtq import files
 
-FP16, NATIVE, PREDICTOR, PTQ = (
-    RESULTS / f"{name}.json" for name in ("fp16_pass", "ort_native", "predictor", "ptq_peers")
+FP16, NATIVE, PREDICTOR, PTQ, STATISTICS = (
+    RESULTS / f"{name}.json" for name in ("fp16_pass", "ort_native", "predictor", "ptq_peers", "bench_statistics")
 )
 # The PTQ network and the QAT network of each form; of ONNX Runtime's own flow, both kinds of weight scales.
 FORMS = {
@@ -102,6 +102,20 @@ def predictions() -> str:
             ]
         )
     heads = ["engine", "conversions, predicted (real)", "tensors of the right type", "layers of the right operators"]
+    return table(heads, rows)
+
+
+def intervals() -> str:
+    """Return how often the intervals of `trtq bench` hold the truth, by the kind of timings."""
+    figures = ("throughput", "p50", "p90", "p95", "p99")
+    rows = []
+    for name, one in files.read_json(STATISTICS)["families"].items():
+        single, others = one["single"]["covered"], one["not_taken"].get("covered", {})
+        shares = [one["equal"]["no_difference_shown"], one["apart"]["difference_shown"], one["apart"]["covered"]]
+        shares += [single[figure] for figure in figures]
+        unused = [others.get(f"{method} bootstrap p50") for method in ("iid", "block")]
+        rows.append([name, *("–" if share is None else f"{100 * share:.1f}" for share in (*shares, *unused))])
+    heads = ["timings", "no difference", "3 % shown", "ratio", *figures, "single times", "blocks"]
     return table(heads, rows)
 
 

@@ -145,6 +145,7 @@ SECTIONS = (
     Section("fp16.md", "fp16 cost", page_tables.fp16_cost, page_tables.FP16),
     Section("onnxruntime.md", "speed", page_tables.native_speed, page_tables.NATIVE),
     Section("onnxruntime.md", "accuracy", page_tables.native_accuracy, page_tables.NATIVE),
+    Section("bench.md", "statistics", page_tables.intervals, page_tables.STATISTICS),
     Section("predict.md", "predictor", page_tables.predictions, page_tables.PREDICTOR),
     Section("ptq.md", "modelopt", page_tables.ptq_beside_modelopt, page_tables.PTQ),
     Section("predicted-compiled-measured.md", "predictor", predictor_table, FUSION),

@@ -37,8 +37,9 @@ def test_rounds_keep_common_drift_out_of_the_interval() -> None:
     assert apart.high - apart.low > 5 * (in_turn.high - in_turn.low)
 
 
-def test_equal_input_gives_equal_output_and_the_other_way_round_its_inverse() -> None:
-    a, b = result("a"), result("b", 1.05)
+@pytest.mark.parametrize("run", ["one", "two"])
+def test_equal_input_gives_equal_output_and_the_other_way_round_its_inverse(run: str) -> None:
+    a, b = result("a"), result("b", 1.05, run=run)
     assert compare(a, b) == compare(a, b)
     there, back = compare(a, b), compare(b, a)
     assert (there.ratio * back.ratio, there.low * back.high) == (pytest.approx(1), pytest.approx(1))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
 from benchmarks import bench_statistics as simulation
 from trtq.bench import Verdict, compare
-from trtq.bench.statistics import mean_interval, percentile, percentile_intervals, spread, student
+from trtq.bench.statistics import mean_interval, percentile, percentile_intervals
 
 COMPARISONS = 40
 
@@ -41,19 +39,6 @@ def test_the_margin_makes_small_differences_none() -> None:
     assert compare(old, new, margin=0.0).verdict is Verdict.SLOWER
     assert compare(new, old, margin=0.0).verdict is Verdict.FASTER
     assert compare(old, new, margin=0.05).verdict is Verdict.NO_DIFFERENCE_SHOWN
-
-
-@pytest.mark.parametrize(("freedom", "expected"), [(9, 2.2622), (24, 2.0639), (99, 1.9842)])
-def test_critical_values_are_those_of_the_tables(freedom: int, expected: float) -> None:
-    assert student(freedom, 0.95) == pytest.approx(expected, rel=1e-3)
-
-
-def test_autocorrelation_widens_the_spread() -> None:
-    random = np.random.default_rng(0)
-    noise = random.normal(size=100)
-    walk = np.cumsum(noise)
-    assert spread(walk).error > 3 * walk.std() / math.sqrt(len(walk))
-    assert spread(np.full(100, 2.0)).error == 0
 
 
 def test_percentiles_are_ranked_as_trtexec_ranks_them() -> None:

@@ -11,16 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from trtq.bench.bootstrap import COARSE_BLOCKS, Floats, blocks_of, spread
 from trtq.bench.result import BenchResult
-from trtq.bench.statistics import (
-    COARSE_BLOCKS,
-    CONFIDENCE,
-    FEWEST_BLOCKS,
-    Floats,
-    Spread,
-    blocks_of,
-    spread,
-)
+from trtq.bench.statistics import CONFIDENCE, FEWEST_BLOCKS
 from trtq.errors import ConfigError
 
 # A difference below this is not called one: what placement in memory alone makes of one engine in two processes.
@@ -89,14 +82,13 @@ def compare(
     paired = bool(baseline.run) and baseline.run == candidate.run and len(baseline.rounds) == len(candidate.rounds)
     old, new = _log_medians(baseline), _log_medians(candidate)
     if paired and len(old) == len(new):
-        middle = float(np.mean(new - old))
-        half = spread(new - old, confidence).half_width(confidence)
+        middle, one = float(np.mean(new - old)), spread(new - old)
     else:
-        paired, middle = False, float(np.mean(new) - np.mean(old))
-        half = _together(spread(old, confidence), spread(new, confidence)).half_width(confidence)
+        paired, middle, one = False, float(np.mean(new) - np.mean(old)), spread(new).less(spread(old))
     if margin is None:
         margin = MARGIN if paired else APART_MARGIN
-    low, ratio, high = (math.exp(one) for one in (middle - half, middle, middle + half))
+    half = one.half_width(confidence)
+    low, ratio, high = (math.exp(end) for end in (middle - half, middle, middle + half))
     return Speed(baseline.name, candidate.name, ratio, low, high, confidence, margin, paired)
 
 
@@ -155,16 +147,17 @@ def _log_medians(result: BenchResult) -> Floats:
     rounds = np.split(times, np.cumsum(result.rounds)[:-1]) if result.rounds else [times]
     parts = min(math.ceil(COARSE_BLOCKS / len(rounds)), *map(len, rounds))
     if not result.rounds or parts * len(rounds) < FEWEST_BLOCKS:
-        return np.array([np.median(part) for part in np.array_split(times, blocks_of(len(times)))])
+        return _medians(np.array_split(times, blocks_of(len(times))))
     if parts > 1:
-        return np.array([np.median(part) for one in rounds for part in np.array_split(one, parts)])
+        return _medians([part for one in rounds for part in np.array_split(one, parts)])
     groups = np.array_split(np.arange(len(rounds)), blocks_of(len(rounds)))
-    return np.array([np.median(np.concatenate([rounds[one] for one in group])) for group in groups])
+    return _medians([np.concatenate([rounds[one] for one in group]) for group in groups])
 
 
-def _together(a: Spread, b: Spread) -> Spread:
-    """Return the spread of a difference of two means, with the degrees of freedom of the less certain one."""
-    return Spread(math.hypot(a.error, b.error), min(a.freedom, b.freedom))
+def _medians(parts: list[Floats]) -> Floats:
+    if len({len(one) for one in parts}) == 1:
+        return np.asarray(np.median(np.stack(parts), axis=1))
+    return np.array([np.median(one) for one in parts])
 
 
 def _word(result: BenchResult, key: str) -> str:

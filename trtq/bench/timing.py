@@ -15,8 +15,8 @@ import numpy.typing as npt
 from trtq.backends import Session
 from trtq.backends.launch import Times
 from trtq.backends.measuring import BenchOptions
+from trtq.bench.bootstrap import COARSE_BLOCKS, MOST_BLOCKS
 from trtq.bench.result import NOTHING, BenchResult
-from trtq.bench.statistics import COARSE_BLOCKS, MOST_BLOCKS
 from trtq.errors import ConfigError
 from trtq.machine.clocks import Watch, throttling
 

@@ -2,7 +2,8 @@
 
 MobileNetV2 and YOLOv7-tiny as the recipes in engines/ export them, ResNet-50 at 224 and YOLOv7 at 640 with random
 weights; Q/DQ by `trtq ptq`'s max calibration on eight images. Each converter runs in a process of its own: seconds and
-peak memory are the whole process's, Python's start and imports included. Then TensorRT-RTX compiles what came out for
+peak memory are the whole process's, Python's start and imports included, and other claims may be measured meanwhile, so
+the seconds are rough. Then TensorRT-RTX compiles what came out for
 SM86 (its layer table, no times), and ONNX Runtime runs it: SQNR against the file that was converted, of the worst
 output, and with a recipe the accuracy of trtq's files. A file whose nodes are out of order or written twice counts as
 invalid and is repaired before the rest, which builders do too.

@@ -25,6 +25,7 @@ Claim = tuple[str, ...]
 # Each is a module of this folder with its arguments; PEERS stands for the interpreter of that name.
 COUNTED: tuple[Claim, ...] = (
     ("rtx_builds",),
+    ("fp16_pass", "--modelopt", PEERS),
     ("published_rules",),
     ("predictor",),
     ("producers",),
@@ -45,7 +46,6 @@ TIMED: tuple[Claim, ...] = (
     ("unify_cost", "--modelopt", PEERS),
     ("ptq_peers", "--modelopt", PEERS),
     ("ptq_growth", "--modelopt", PEERS),
-    ("fp16_pass", "--modelopt", PEERS),
     ("rtx_bare",),
     ("engine_diffs",),
     ("report_cost",),

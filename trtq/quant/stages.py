@@ -92,7 +92,8 @@ def _prepare(recipe: Recipe, allow_pickle: bool) -> tuple[nn.Module, torch.Tenso
     """Fix what decides the bytes that come out (seed, threads, algorithms), and return the network and an input."""
     torch.manual_seed(recipe.seed)
     torch.set_num_threads(recipe.threads)
-    torch.use_deterministic_algorithms(True)
+    # What `use_deterministic_algorithms` sets, without its import of torch's compiler: more than a second a stage.
+    torch.set_deterministic_debug_mode("error")
     model = load_model(recipe.model, recipe.checkpoint, allow_pickle=allow_pickle)
     if recipe.checkpoint is None:
         images = data.load(recipe.data, "calibration", recipe.seed, recipe.path.parent)

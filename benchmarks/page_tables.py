@@ -119,6 +119,14 @@ def intervals() -> str:
     return table(heads, rows)
 
 
+def growth() -> str:
+    """Return how the time of a prediction grows with the graph."""
+    found = files.read_json(PREDICTOR)["growth"]
+    few, many = (f"{int(nodes):,}" for nodes in found["by_nodes"])
+    times = found["times_as_long_for_ten_times_the_nodes"]
+    return f"Time grows with the graph: ten times the nodes ({few} to {many}) take {times} times as long."
+
+
 def ptq_beside_modelopt() -> str:
     """Return `trtq ptq` beside modelopt's, each with its default calibrator, figure by figure."""
     columns = {

@@ -147,6 +147,7 @@ SECTIONS = (
     Section("onnxruntime.md", "accuracy", page_tables.native_accuracy, page_tables.NATIVE),
     Section("bench.md", "statistics", page_tables.intervals, page_tables.STATISTICS),
     Section("predict.md", "predictor", page_tables.predictions, page_tables.PREDICTOR),
+    Section("predict.md", "growth", page_tables.growth, page_tables.PREDICTOR),
     Section("ptq.md", "modelopt", page_tables.ptq_beside_modelopt, page_tables.PTQ),
     Section("predicted-compiled-measured.md", "predictor", predictor_table, FUSION),
     Section("predicted-compiled-measured.md", "demo", demo_table, DEMO),

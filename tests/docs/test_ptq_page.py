@@ -15,7 +15,7 @@ RECORDED = ROOT / "benchmarks" / "results" / "ptq_peers.json"
 def row(name: str, verdict: Mapping[str, Any]) -> str:
     """Return a network's row of the page's table."""
     megabytes = [round(value / 1e6, 1) for value in verdict["traffic_bytes"]]
-    rounded = [[round(value) for value in verdict[figure]] for figure in ("s", "peak_mib")]
+    rounded = [[round(value, 1) for value in verdict["s"]], [round(value) for value in verdict["peak_mib"]]]
     cells = (
         verdict["convolutions_quantized"],
         verdict["requantizes"],

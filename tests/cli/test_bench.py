@@ -135,6 +135,7 @@ def test_a_plan_is_refused_in_one_sentence_where_no_gpu_is(networks: tuple[Path,
     [
         (("missing.plan",), 2, "no such engine"),
         (("missing.log",), 2, "cannot be read"),
+        ((str(ROOT / "benchmarks" / "results" / "suite.json"),), 2, "is JSON, but neither a run"),
         (("NETWORK", "--backend", "rtx"), 2, "ONNX file"),
         (("NETWORK", "--backend", "rxt"), 2, "did you mean 'rtx'"),
         (("NETWORK", "--mode", "qat"), 2, "--mode is for a recipe"),

@@ -13,7 +13,7 @@ from trtq.bench.engines import Candidate, names_apart, ready
 from trtq.bench.result import BenchResult
 from trtq.bench.store import BenchRun
 from trtq.bench.timing import measure
-from trtq.errors import ConfigError
+from trtq.errors import ConfigError, ModelError
 from trtq.layers.graph import LayerGraph
 from trtq.layers.source import read_source
 from trtq.machine import machine
@@ -29,7 +29,14 @@ def is_measured(path: Path) -> bool:
     if path.suffix.lower() in ENGINE_SUFFIXES:
         return False
     source = read_source(path)
-    return store.is_run(source.document) or ingest.is_measurement(source)
+    if store.is_run(source.document) or ingest.is_measurement(source):
+        return True
+    if source.document is not None:
+        raise ModelError(
+            f"{path}: is JSON, but neither a run of `trtq bench` nor what trtexec writes; "
+            "name an engine, an ONNX file, a log or exported times"
+        )
+    return False
 
 
 def read_measured(paths: Sequence[Path]) -> tuple[BenchResult, ...]:

@@ -4,7 +4,7 @@ The full-size ones have random weights, their BatchNorm settled on a few images,
 accuracy. Naive: one quantizer for each convolution's input, mse calibration on eight images.
 
 Each is made where it is asked for first: in the folder that TRTQ_NETWORKS names, which `benchmarks.suite` keeps for one
-run, else in the caller's own.
+run, else in the caller's own. A claim that runs beside another one waits while that one makes it.
 """
 
 from __future__ import annotations
@@ -65,19 +65,19 @@ def exported(name: str, mode: str, folder: Path, weights: str = "int8") -> Path:
     """Return a network's ONNX file; mode: `fp32` or `naive`; weights: `int8`, or `float` before Q and DQ."""
     place = _place(name, folder)
     model = place / f"{mode}-{weights}" / "model.onnx"
-    if not model.is_file():
-        recipe = place / f"{weights}.toml"
-        files.write_text(recipe, RECIPE.format(name=name, size=NETWORKS[name]) + f'weights = "{weights}"\n')
-        source = () if mode == "fp32" else ("--from", _checkpoint(recipe, mode))
-        trtq("export", recipe, "--mode", mode, *source, "--output", model)
+    with files.locked(place):
+        if not model.is_file():
+            recipe = place / f"{weights}.toml"
+            files.write_text(recipe, RECIPE.format(name=name, size=NETWORKS[name]) + f'weights = "{weights}"\n')
+            source = () if mode == "fp32" else ("--from", _checkpoint(recipe, mode))
+            trtq("export", recipe, "--mode", mode, *source, "--output", model)
     return model
 
 
 def compiled(name: str, mode: str, folder: Path) -> Path:
     """Return the folder of a network's ONNX file, with int8 weights, and of its engine by TensorRT-RTX for SM86."""
     model = exported(name, mode, folder)
-    if not (model.parent / "layers.json").is_file():
-        trtq("build", model, "--backend", "rtx", "--output", model.parent)
+    trtq("build", model, "--backend", "rtx", "--output", model.parent)  # says so where the engine is there
     return model.parent
 
 

@@ -150,7 +150,12 @@ ROWS = (
         "ptq_peers",
         ptq_beside_modelopt,
     ),
-    Row("figures in which it is behind", "nvidia-modelopt, its better calibrator", "ptq_peers", ptq_behind_modelopt),
+    Row(
+        "figures in which it is behind",
+        "nvidia-modelopt, its default calibrator or its better one",
+        "ptq_peers",
+        ptq_behind_modelopt,
+    ),
     Row(
         "`trtq ptq`, max, 16 → 256 images",
         "ONNX Runtime's quantizer, MinMax",

@@ -48,15 +48,21 @@ class Verdict:
 
 
 def main() -> None:
-    """Print a table of what got worse, and how many figures did not."""
+    """Print a table of what got worse, and how many figures hold or are new."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="the new records")
     verdicts = check(parser.parse_args().folder, RECORDED)
     worse = [one for one in verdicts if one.worse]
     if worse:
         Console().print(_table(worse))
-    print(f"{len(verdicts) - len(worse)} figures hold, {len(worse)} got worse")
+    print(summary(verdicts))
     sys.exit(1 if worse else 0)
+
+
+def summary(verdicts: Sequence[Verdict]) -> str:
+    """Return how many figures hold, got worse, or are new and have nothing to hold against."""
+    new, worse = (sum(one.recorded is None for one in verdicts), sum(one.worse for one in verdicts))
+    return f"{len(verdicts) - new - worse} figures hold, {worse} got worse, {new} are new"
 
 
 def check(new: Path, recorded: Path, claims: Sequence[Claim] = CLAIMS) -> tuple[Verdict, ...]:

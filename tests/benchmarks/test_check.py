@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.check import RECORDED, check
+from benchmarks.check import RECORDED, check, summary
 from benchmarks.claims import CLAIMS, Claim
 
 LOWER = Claim("cost", "networks/*/time", "lower", 0.25)
@@ -32,6 +32,12 @@ def test_worse_is_beyond_the_tolerance_or_gone(tmp_path: Path, now: dict[str, ob
     recorded = records(tmp_path / "recorded", networks={"a": {"time": 1.0}}, accuracy=0.5)
     verdicts = check(records(tmp_path / "now", **now), recorded, (LOWER, HIGHER))
     assert [one.figure for one in verdicts if one.worse] == worse
+
+
+def test_a_figure_that_was_not_recorded_before_does_not_count_as_one_that_holds(tmp_path: Path) -> None:
+    recorded = records(tmp_path / "recorded", accuracy=0.5)
+    now = records(tmp_path / "now", networks={"a": {"time": 1}}, accuracy=0.5)
+    assert summary(check(now, recorded, (LOWER, HIGHER))) == "1 figures hold, 0 got worse, 1 are new"
 
 
 def test_each_claim_has_a_recorded_figure() -> None:

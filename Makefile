@@ -60,6 +60,7 @@ test-packages:
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "trtq needs Python 3.11 or 3.12: install one, or name it with make PYTHON=..."; exit 1; }
+	@scripts/room-on-disk.sh 6 "the environment of torch and TensorRT-RTX"
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing torch, ONNX Runtime, TensorRT-RTX (NVIDIA's licence) and trtq into $(VENV): a few minutes"
 	$(VENV)/bin/pip install $(PIP_OPTIONS) --editable '.[torch,ort,rtx,docs,dev]'
@@ -72,6 +73,7 @@ $(CORE_INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 $(PEERS_INSTALLED): benchmarks/peers.txt
+	@scripts/room-on-disk.sh 6 "the environment of the tools to compare with"
 	$(PYTHON) -m venv $(PEERS_VENV)
 	$(PEERS_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement benchmarks/peers.txt
 	@touch $@

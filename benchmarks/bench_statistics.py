@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.signal import lfilter
 
 from benchmarks.recording import record
 from trtq.bench import BenchResult, Verdict, compare
@@ -194,11 +195,10 @@ def few_blocks(series: int) -> dict[str, Any]:
 
 
 def autoregression(count: int, correlation: float, random: np.random.Generator) -> Floats:
-    values = random.normal(size=count)
-    values[1:] *= math.sqrt(1 - correlation**2)
-    for one in range(1, count):
-        values[one] += correlation * values[one - 1]
-    return values
+    """Return a stationary first-order autoregression of variance 1."""
+    steps = random.normal(size=count)
+    steps[1:] *= math.sqrt(1 - correlation**2)
+    return np.asarray(lfilter([1], [1, -correlation], steps), np.float64)
 
 
 def holds(covered: int, trials: int) -> bool:
@@ -227,18 +227,7 @@ def heavy_tailed(count: int, random: np.random.Generator) -> Floats:
 
 
 def autocorrelated(count: int, random: np.random.Generator) -> Floats:
-    steps = random.normal(0, OWN * math.sqrt(1 - CORRELATION**2), count)
-    steps[0] = random.normal(0, OWN)
-    # A first-order autoregression as one sum: powers of the correlation, in parts short enough not to underflow.
-    walk = np.empty(count)
-    last = 0.0
-    powers = CORRELATION ** np.arange(RUNS * 10)
-    for start in range(0, count, len(powers)):
-        part = steps[start : start + len(powers)]
-        scaled = np.cumsum(part / powers[: len(part)])
-        walk[start : start + len(part)] = powers[: len(part)] * (scaled + CORRELATION * last)
-        last = walk[start + len(part) - 1]
-    return np.exp(walk) * random.lognormal(0, NOISE, count)
+    return np.exp(OWN * autoregression(count, CORRELATION, random)) * random.lognormal(0, NOISE, count)
 
 
 def steady(count: int, random: np.random.Generator) -> Floats:

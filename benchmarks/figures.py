@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from benchmarks import markdown
 from benchmarks.recording import RESULTS
 from trtq import files
 
@@ -22,12 +23,12 @@ class Row(NamedTuple):
 
 def table() -> str:
     """Return the table in Markdown; raises `ModelError` where a record is missing or damaged."""
-    lines = ["| what | beside | result | record |", "|---|---|---|---|"]
+    rows = []
     for row in ROWS:
         path = RESULTS / f"{row.record}.json"
-        found = row.figure(files.read_json(path))
-        lines.append(f"| {row.measured} | {row.beside} | {found} | [{row.record}](benchmarks/results/{path.name}) |")
-    return "\n".join(lines)
+        link = f"[{row.record}](benchmarks/results/{path.name})"
+        rows.append([row.measured, row.beside, row.figure(files.read_json(path)), link])
+    return markdown.table(["what", "beside", "result", "record"], rows, "llll")
 
 
 def span(values: Iterable[float], digits: int = 1) -> str:

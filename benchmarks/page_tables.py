@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchmarks.figures import span
+from benchmarks.markdown import table
 from benchmarks.recording import RESULTS
 from trtq import files
 
@@ -18,12 +18,6 @@ FORMS = {
     "native": ("native ptq", "native qat"),
     "ONNX Runtime's own": ("onnxruntime per channel", "onnxruntime per tensor"),
 }
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown whose first column is text and whose others are figures."""
-    lines = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def fp16_traffic() -> str:

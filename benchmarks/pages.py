@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import page_tables
+from benchmarks import markdown, page_tables
 from benchmarks.page_tables import PREDICTOR
 from benchmarks.readme import SCALE, scale_table
 from benchmarks.recording import RESULTS, ROOT, trtq
@@ -23,7 +23,6 @@ from trtq import files
 
 DOCS = ROOT / "docs"
 ENGINES = ROOT.parent / "shared" / "data" / "engines" / "trt8-resnet18-a100"
-FUSION = RESULTS / "resnet_fusion.json"
 DEMO = RESULTS / "yolov7-tiny-digits.json"
 # As NVIDIA named the engines: what is quantized beside the inputs of every convolution.
 RESNETS = {
@@ -45,16 +44,14 @@ class Section(NamedTuple):
 
 def resnet18_table() -> str:
     """Return ResNet18's engines on an A100: NVIDIA's throughput beside what trtq reads in their layer tables."""
-    lines = [
-        "| ResNet18 | queries a second | conversions | float tensors written | sum of layers' times, µs | |",
-        "|---|---:|---:|---:|---:|---|",
-    ]
+    rows = []
     for name, title in RESNETS.items():
         facts, _ = trtq("layers", ENGINES / f"{name}.graph.json", "--profile", ENGINES / f"{name}.profile.json")
         summary = files.read_json(ENGINES / f"{name}.profile.metadata.json")["performance_summary"]
-        counts = f"{facts['conversions']} | {facts['float_writes']} | {facts['time_us']:.0f}"
-        lines.append(f"| {title} | {summary['Throughput']:.0f} | {counts} | measured |")
-    return "\n".join(lines)
+        throughput, time_us = f"{summary['Throughput']:.0f}", f"{facts['time_us']:.0f}"
+        rows.append([title, throughput, facts["conversions"], facts["float_writes"], time_us, "measured"])
+    heads = ["ResNet18", "queries a second", "conversions", "float tensors written", "sum of layers' times, µs", ""]
+    return markdown.table(heads, rows, "lrrrrl")
 
 
 def resnet18_layers() -> str:
@@ -90,31 +87,14 @@ def printed(command: str, names: list[str]) -> str:
 
 def predictor_table() -> str:
     """Return what is predicted of the published placements beside what NVIDIA's engines say of themselves."""
-    if not PREDICTOR.exists():
-        return fusion_table()
-    record = files.read_json(PREDICTOR)
-    lines = [
-        "| engine | conversions, real | predicted | of the same tensors | types right |",
-        "|---|---:|---:|---|---:|",
-    ]
-    for name, one in record["quantized"].items():
+    rows = []
+    for name, one in files.read_json(PREDICTOR)["quantized"].items():
         found, tensors = one["conversions"], one["tensors"]
         same = "yes" if found["of_the_same_tensors"] else "no"
-        types = f"{tensors['match']} of {tensors['compared']}"
-        lines.append(f"| {name} | {found['real']} | {found['predicted']} | {same} | {types} |")
-    return "\n".join([*lines, "", source("predictor")])
-
-
-def fusion_table() -> str:
-    networks = files.read_json(FUSION)["placements"]
-    lines = ["| engine | conversions, real | predicted |", "|---|---:|---:|"]
-    for name, one in next(iter(networks.values())).items():
-        lines.append(f"| resnet18 {name} | {one['published_conversions']} | {one['before']['predicted_conversions']} |")
-    return "\n".join([*lines, "", source("resnet_fusion")])
-
-
-def source(name: str) -> str:
-    return f"*Recorded in `benchmarks/results/{name}.json` by `python -m benchmarks.{name}`.*"
+        rows.append([name, found["real"], found["predicted"], same, f"{tensors['match']} of {tensors['compared']}"])
+    heads = ["engine", "conversions, real", "predicted", "of the same tensors", "types right"]
+    recorded = "*Recorded in `benchmarks/results/predictor.json` by `python -m benchmarks.predictor`.*"
+    return "\n".join([markdown.table(heads, rows, "lrrlr"), "", recorded])
 
 
 def demo_table() -> str:
@@ -126,9 +106,8 @@ def demo_table() -> str:
         ("int8 → int8 requantizes", "compiled", lambda mode: mode["signals"]["requantizes"]),
         ("float tensors written", "compiled", lambda mode: mode["signals"]["float_writes"]),
     )
-    lines = ["| YOLOv7-tiny, digits | naive | tied by trtq | |", "|---|---:|---:|---|"]
-    lines += [f"| {title} | {get(modes['naive'])} | {get(modes['ptq'])} | {origin} |" for title, origin, get in rows]
-    return "\n".join(lines)
+    cells = [[title, get(modes["naive"]), get(modes["ptq"]), origin] for title, origin, get in rows]
+    return markdown.table(["YOLOv7-tiny, digits", "naive", "tied by trtq", ""], cells, "lrrl")
 
 
 def yolov7_table() -> str:
@@ -149,7 +128,7 @@ SECTIONS = (
     Section("predict.md", "predictor", page_tables.predictions, page_tables.PREDICTOR),
     Section("predict.md", "growth", page_tables.growth, page_tables.PREDICTOR),
     Section("ptq.md", "modelopt", page_tables.ptq_beside_modelopt, page_tables.PTQ),
-    Section("predicted-compiled-measured.md", "predictor", predictor_table, FUSION),
+    Section("predicted-compiled-measured.md", "predictor", predictor_table, PREDICTOR),
     Section("predicted-compiled-measured.md", "demo", demo_table, DEMO),
 )
 

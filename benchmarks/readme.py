@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import figures
+from benchmarks import figures, markdown
 from benchmarks.recording import RESULTS, ROOT
 from trtq import files
 
@@ -40,11 +40,7 @@ def with_tables(text: str) -> str:
 
 
 def scale_table(networks: dict[str, Any]) -> str:
-    lines = [
-        "| | tensors with two scales | tensors written twice | float tensors written | traffic, MB |",
-        "|---|---:|---:|---:|---:|",
-        "| | in the file | compiled | compiled | compiled |",
-    ]
+    rows = [["", "in the file", "compiled", "compiled", "compiled"]]
     for name, placements in networks.items():
         placed = [placements[one] for one in PLACEMENTS]
         columns = [
@@ -52,8 +48,9 @@ def scale_table(networks: dict[str, Any]) -> str:
             for key in ("tensors_with_two_scales", "double_writes", "float_writes")
         ]
         columns.append(" → ".join(f"{one['traffic_bytes'] / 1e6:.1f}" for one in placed))
-        lines.append(f"| {name.replace('@', ' at ')} px | {' | '.join(columns)} |")
-    return "\n".join(lines)
+        rows.append([f"{name.replace('@', ' at ')} px", *columns])
+    heads = ["", "tensors with two scales", "tensors written twice", "float tensors written", "traffic, MB"]
+    return markdown.table(heads, rows)
 
 
 def table(modes: dict[str, Any]) -> str:
@@ -67,11 +64,8 @@ def table(modes: dict[str, Any]) -> str:
         ("int8 → int8 requantizes", "compiled", lambda mode: str(mode["signals"]["requantizes"])),
         ("leftover Q/DQ conversions", "predicted", lambda mode: _or_dash(mode["predicted_conversions"])),
     ]
-    lines = [f"| | {' | '.join(COLUMNS)} | |", f"|---|{'---:|' * len(COLUMNS)}---|"]
-    lines += [
-        f"| {name} | {' | '.join(value(modes[one]) for one in COLUMNS)} | {origin} |" for name, origin, value in rows
-    ]
-    return "\n".join(lines)
+    cells = [[name, *(value(modes[one]) for one in COLUMNS), origin] for name, origin, value in rows]
+    return markdown.table(["", *COLUMNS, ""], cells, f"l{'r' * len(COLUMNS)}l")
 
 
 def _or_dash(value: int | None) -> str:

@@ -86,12 +86,14 @@ def _precision(kind: DifferenceClass, group: Group, views: Views, cost: float) -
 def _to_int8(layers: Sequence[Layer], cause: Cause, floats: View) -> Remedy:
     if remedy := floats.advice.for_tensors(cause.tensors):
         return remedy
-    if not kinds.is_compute(layers[0]):
-        code = reasons.AVERAGE_POOL if any(map(reasons.is_average, layers)) else ""
-        return Remedy(floats.advice.fix(code), code) if code else Remedy(floats.advice.lint())
-    sentence = f"quantize {shortened(cause.tensors)} in {floats.name}, and the weights that meet it"
     is_float = not floats.graph.signals.int8_share
-    return Remedy(f"{sentence}: {floats.advice.quantize()}" if is_float else sentence)
+    if kinds.is_compute(layers[0]):
+        sentence = f"quantize {shortened(cause.tensors)} in {floats.name}, and the weights that meet it"
+        return Remedy(f"{sentence}: {floats.advice.quantize()}" if is_float else sentence)
+    if is_float:  # the linter has nothing to say of a file without Q/DQ
+        return Remedy(floats.advice.quantize())
+    code = reasons.AVERAGE_POOL if any(map(reasons.is_average, layers)) else ""
+    return Remedy(floats.advice.fix(code), code) if code else Remedy(floats.advice.lint())
 
 
 def _conversion(kind: DifferenceClass, group: Group, views: Views) -> Words:

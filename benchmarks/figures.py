@@ -89,7 +89,7 @@ def native_int8(record: Record) -> str:
     parts = []
     for name, one in record["networks"].items():
         if one["accuracy"] is None:  # the published width: the demo's networks are too narrow to gain
-            ratios = one["cpu"]["times_as_fast_as_float32"]
+            ratios = one["wall"]["times_as_fast_as_float32"]
             own = max(ratio["ratio"] for form, ratio in ratios.items() if form.startswith("onnxruntime"))
             mine = span((ratio["ratio"] for form, ratio in ratios.items() if form.startswith("native")), 2)
             network, _, size = name.rpartition("-")

@@ -20,16 +20,14 @@ KEPT="model.onnx model.onnx.data model.fp16.onnx model.fp16.onnx.data accuracy.j
 BUILT_MODES="fp32 fp16 naive ptq qat"
 
 modes=fp16,ptq,qat backend=trt image="" power_mode="" keep_clocks=no output="" dry_run=no recipe=""
-bench_options=() calibration=() runner=(trtq)
+bench_options=() calibration=() groups=() runner=(trtq)
 child="" tegrastats="" keeper="" locked=no old_power_mode="" step=0
 
 main() {
     parse "$@"
     check
     trap finish EXIT
-    trap 'stop 130' INT
-    trap 'stop 143' TERM
-    trap 'stop 129' HUP
+    listen
     gather
     describe
     lock_clocks
@@ -40,7 +38,7 @@ main() {
     restore_clocks
     write_report
     say "bring back: $output"
-    do_ mv "$work" "$output"
+    do_ mv -T "$work" "$output"
     echo "$output: open it with: trtq report $output/$name.toml"
 }
 
@@ -73,26 +71,48 @@ check() {
     [ -f "$recipe" ] || fail "$recipe: no such recipe"
     name=$(basename "$recipe" .toml)
     source=${recipe%.toml}
-    case ,$modes, in *[!a-z0-9,]* | ,, | *,,*) fail "--mode $modes: name some of fp16,ptq,qat, separated by commas" ;; esac
+    case ,$modes, in *[!a-z0-9,]* | ,, | *,,*) fail "--mode $modes: name some of fp32,fp16,ptq,qat, separated by commas" ;; esac
     for mode in ${modes//,/ }; do
+        case $mode in fp32 | fp16 | ptq | qat) ;; *) fail "--mode $mode: engines are of fp32, fp16, ptq and qat" ;; esac
         [ -f "$source/$mode/model.onnx" ] ||
             fail "$source/$mode/model.onnx is not there: on the workstation run trtq build $recipe --mode $modes"
     done
+    check_power_mode
     output=${output:-$PWD/$name-$(hostname)-$(date -u +%Y%m%dT%H%M%SZ)}
     case $output in /*) ;; *) output=$PWD/$output ;; esac
+    while [ "$output" != / ] && [ "${output%/}" != "$output" ]; do output=${output%/}; done
     work=$output.partial
     [ ! -e "$output" ] && [ ! -e "$work" ] || fail "$output is there already, or its .partial of a broken run: name another"
     if [ -z "$image" ]; then
         command -v trtq >/dev/null || fail "trtq is not on PATH: install it, or name its container with --image"
     else
         command -v docker >/dev/null || fail "--image needs docker, which is not on PATH"
-        runner=(docker run --rm --init --runtime nvidia --group-add video --user "$(id -u):$(id -g)"
+        device_groups
+        runner=(docker run --rm --init --runtime nvidia "${groups[@]}" --user "$(id -u):$(id -g)"
             --volume "$work:/workspace" "$image")
     fi
     # ONNX Runtime's integer kernels take ranges that Q/DQ files do not state.
     [ "$backend" != ort-native ] || calibration=(--calibration "$name.toml")
     sudo=""
     [ "$(id -u)" = 0 ] || sudo=sudo
+}
+
+check_power_mode() {
+    [ -n "$power_mode" ] || return 0
+    case $power_mode in *[!0-9]*) fail "--power-mode $power_mode: give nvpmodel's number of the mode; nvpmodel -q names the present one" ;; esac
+    [ "$keep_clocks" = no ] || fail "--power-mode and --keep-clocks exclude each other: a power mode sets clocks"
+    [ "$dry_run" = yes ] || command -v nvpmodel >/dev/null || fail "--power-mode needs nvpmodel, which is not on PATH"
+}
+
+# Who is not root reaches a Jetson's GPU through the groups of its device files. Only video has one number everywhere;
+# since JetPack 6 CUDA wants render as well, whose number is each host's own.
+device_groups() {
+    groups=(--group-add video)
+    for device in /dev/nvmap /dev/nvhost-gpu /dev/nvgpu/igpu0/power /dev/dri/renderD*; do
+        [ -c "$device" ] || continue
+        number=$(stat --format %g "$device")
+        case "$number ${groups[*]} " in "0 "* | "44 "* | *" $number "*) ;; *) groups+=(--group-add "$number") ;; esac
+    done
 }
 
 gather() {
@@ -154,9 +174,9 @@ lock_jetson() {
         do_ $sudo nvpmodel -m "$power_mode" </dev/null ||
             fail "nvpmodel does not switch to mode $power_mode without a reboot: switch by hand, reboot, and run this without --power-mode"
     fi
-    locked=yes
     # shellcheck disable=SC2086
     do_ $sudo jetson_clocks --store "$work/machine/clocks.store"
+    locked=yes
     # shellcheck disable=SC2086
     do_ $sudo jetson_clocks
     clocks_to clocks-locked.txt
@@ -169,7 +189,7 @@ lock_jetson() {
 # A build takes longer than sudo remembers a password, and restoring must not wait for one.
 keep_root() {
     [ -n "$sudo" ] && [ "$dry_run" = no ] || return 0
-    while sleep 60; do sudo -n true; done >/dev/null 2>&1 &
+    (trap 'kill "$!"; wait "$!"; exit' TERM; while sleep 60 & wait "$!"; do sudo -n true; done) >/dev/null 2>&1 &
     keeper=$!
 }
 
@@ -187,7 +207,9 @@ power_mode_to() {
 }
 
 restore_clocks() {
-    [ -z "$tegrastats" ] || kill "$tegrastats" 2>/dev/null || true
+    # A signal now must not end what puts the clocks back; what this starts ignores it as well.
+    trap '' INT TERM HUP
+    end "$tegrastats"
     tegrastats=""
     if [ "$locked" = yes ]; then
         locked=no
@@ -201,8 +223,15 @@ restore_clocks() {
         do_ $sudo nvpmodel -m "$old_power_mode" </dev/null || warn "the power mode is still $power_mode; it was $old_power_mode"
         old_power_mode=""
     fi
-    [ -z "$keeper" ] || kill "$keeper" 2>/dev/null || true
+    end "$keeper"
     keeper=""
+    listen
+}
+
+listen() {
+    trap 'stop 130' INT
+    trap 'stop 143' TERM
+    trap 'stop 129' HUP
 }
 
 build_engines() {
@@ -211,7 +240,7 @@ build_engines() {
         folder=$name/$mode
         onnx=$folder/model.onnx
         # Where the recipe casts what it leaves unquantized, that file is what engines are built of.
-        [ ! -f "$source/$mode/model.fp16.onnx" ] || onnx=$folder/model.fp16.onnx
+        case $mode in ptq | qat) [ ! -f "$source/$mode/model.fp16.onnx" ] || onnx=$folder/model.fp16.onnx ;; esac
         run_trtq build "$onnx" --mode "$mode" --backend "$backend" --output "$folder" "${calibration[@]}"
     done
 }
@@ -243,7 +272,8 @@ layers() {
 }
 
 differences() {
-    case ,$modes, in *,ptq,*qat,*) ;; *) return 0 ;; esac
+    case ,$modes, in *,ptq,*) ;; *) return 0 ;; esac
+    case ,$modes, in *,qat,*) ;; *) return 0 ;; esac
     say "list what the qat engine does otherwise than the ptq engine"
     suffix=""
     case $backend in ort | ort-native) suffix=/model.onnx ;; esac
@@ -294,16 +324,25 @@ wait_for_it() {
 
 stop() {
     trap - INT TERM HUP
-    [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true
-    [ -z "$child" ] || wait "$child" 2>/dev/null || true
+    end "$child"
     exit "$1"
+}
+
+# `wait` in a trap does not return for a child that is gone already while another one is there.
+end() {
+    [ -n "$1" ] && kill "$1" 2>/dev/null || return 0
+    while kill -0 "$1" 2>/dev/null; do sleep 0.1; done
 }
 
 finish() {
     code=$?
     trap - EXIT
-    trap '' INT TERM HUP
+    # What puts the clocks back goes on, whatever fails before it: where the terminal is gone, every line that is printed.
+    set +e
+    trap '' PIPE
+    [ "$code" != 129 ] || [ ! -d "$work/machine" ] || exec >>"$work/machine/after-hangup.log" 2>&1
     restore_clocks
+    trap '' INT TERM HUP
     [ "$code" = 0 ] || [ ! -d "$work" ] || warn "stopped with $code; what is there is in $work"
     exit "$code"
 }

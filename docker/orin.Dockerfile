@@ -3,8 +3,8 @@
 # the steps that need no server of NVIDIA's run in an Ubuntu of the same release (benchmarks/docker_steps.py).
 #
 #   docker build --file docker/orin.Dockerfile --build-arg JETPACK=6.2 --tag trtq:orin .
-#   docker run --rm --runtime nvidia --group-add video --user "$(id -u):$(id -g)" --volume "$PWD:/workspace" \
-#     trtq:orin doctor
+#   docker run --rm --runtime nvidia --group-add video --group-add "$(stat --format %g /dev/dri/renderD128)" \
+#     --user "$(id -u):$(id -g)" --volume "$PWD:/workspace" trtq:orin doctor
 #
 # One stage a JetPack; BuildKit pulls the chosen one's base image alone (Docker before 23: set DOCKER_BUILDKIT=1).
 
@@ -80,7 +80,7 @@ RUN pip install --constraint constraints.txt --no-deps --force-reinstall .
 
 USER 10001
 WORKDIR /workspace
-# A container without its GPU is not healthy: give it one with `--runtime nvidia --group-add video`.
+# A container without its GPU is not healthy: give it one with `--runtime nvidia` and its device files' groups.
 HEALTHCHECK --interval=5m --timeout=1m --start-period=1m CMD ["sh", "-c", "trtq doctor $TRTQ_NEEDS"]
 ENTRYPOINT ["trtq"]
 CMD ["--help"]

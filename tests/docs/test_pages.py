@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import run_trtq
-from tests.docs.pages import HOW_TO, ROOT, blocks, commands, name_of, prose
+from tests.docs.pages import DOCS, HOW_TO, ROOT, blocks, commands, name_of, prose
 from trtq import __version__, config, errors
 
 __all__ = ["blocks", "commands"]
+
+# docker's; trtexec's of versions before 11, which trtq never says.
+OTHERS = {"--build-arg", "--best", "--precisionConstraints"}
 
 
 @cache
@@ -30,7 +33,7 @@ def wrong(line: str) -> list[str]:
     text = usage(command)
     if "\nCommands:" in text:
         command, text = f"{command} {words[0]}", usage(command, words[0])
-    known = frozenset(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text))
+    known = frozenset(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", text))
     if not known:
         return [command]
     return [word for word in words if word.startswith("-") and word.partition("=")[0] not in known]
@@ -39,6 +42,30 @@ def wrong(line: str) -> list[str]:
 @pytest.mark.parametrize("page", HOW_TO, ids=name_of)
 def test_commands_and_options_exist(page: Path) -> None:
     assert {line: found for line in commands(page) if (found := wrong(line))} == {}
+
+
+def spans(page: Path) -> list[str]:
+    """Return the code within the page's sentences and tables."""
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose(page))]
+
+
+@pytest.mark.parametrize("page", [*HOW_TO, ROOT / "README.md"], ids=name_of)
+def test_commands_and_options_in_a_sentence_exist(page: Path) -> None:
+    named = {span for span in spans(page) if re.match("trtq [a-z]", span) and span != "trtq cache"}
+    assert {span: found for span in named if (found := wrong(span))} == {}
+    options = {span.split()[0].partition("=")[0] for span in spans(page) if re.match("--[a-z]", span)}
+    assert sorted(options - known_options() - OTHERS) == [], "neither trtq nor the programs that it names have it"
+
+
+@cache
+def known_options() -> frozenset[str]:
+    """Return every option of trtq's commands, of the comparison script, and of trtexec as far as trtq speaks of it."""
+    sources = [
+        DOCS / "reference" / "commands.md",
+        ROOT / "docker" / "compare-on-orin.sh",
+        *(ROOT / "trtq").rglob("*.py"),
+    ]
+    return frozenset(re.findall(r"--[a-z][A-Za-z0-9-]*", "".join(path.read_text() for path in sources)))
 
 
 def test_pages_show_commands_and_a_wrong_one_is_found() -> None:
@@ -58,6 +85,8 @@ def test_pages_show_commands_and_a_wrong_one_is_found() -> None:
     }
     assert wrong("trtq polish model.onnx") == ["polish"]
     assert wrong("trtq lint model.onnx --fixx -o mended.onnx") == ["--fixx"]
+    assert wrong("trtq fp16 model.onnx --fp16-io") == []
+    assert "--coffee" not in known_options() and "--useCudaGraph" in known_options()
     assert wrong("trtq cache melt ptq.cache") == ["cache melt"]
     assert wrong("trtq cache show ptq.cache --fixx") == ["--fixx"]
 

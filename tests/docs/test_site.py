@@ -11,7 +11,26 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT
+from tests.report.browser import EXECUTABLE, Browser
 
+# As in the logs and titles of those who had the trouble.
+TYPED = (
+    "Reformatting CopyNode",
+    "Unknown option: --int8",
+    "Scale coefficients must all be positive",
+    "No matching rules found for input operand types",
+    "fused_moving_avg_obs_fake_quant",
+    "undefined symbol nvdla",
+    "runs out of memory",
+)
+# What a table's code may be broken into: words, and what stands between them.
+PIECES = r"/[^\s\/=:,.-]+|[\/=:,.]|-+/g"
+# Returns how wide the page is, and what of its tables' code is broken within a word.
+MEASURED = """(() => {
+  const broken = one => one.getClientRects().length > (one.textContent.match(PIECES) || []).length;
+  const code = [...document.querySelectorAll(".md-content td code, .md-content th code")];
+  return [document.documentElement.scrollWidth, ...code.filter(broken).map(one => one.textContent)];
+})()""".replace("PIECES", PIECES)
 LOADED = {"script": "src", "img": "src", "iframe": "src", "link": "href"}
 
 
@@ -67,8 +86,25 @@ def test_what_it_fetches_is_there(site: Path) -> None:
             assert not path or (page.parent / path).exists(), f"{page.name}: {address}"
 
 
+@pytest.mark.skipif(EXECUTABLE is None, reason="chromium is not installed")
+@pytest.mark.parametrize("width_px", [390, 1280])
+def test_pages_fit_their_width_and_tables_break_no_word(site: Path, tmp_path: Path, width_px: int) -> None:
+    browser = Browser(tmp_path / "profile", width_px, 900)
+    try:
+        browser.resize(width_px, 900)
+        for page in sorted(site.rglob("*.html")):
+            if page.name != "404.html":
+                browser.open(page)
+                assert browser.evaluate(MEASURED) == [width_px], page.name
+        browser.evaluate("document.querySelector('.md-content').append('x'.repeat(999))")
+        assert browser.evaluate(MEASURED) != [width_px]
+    finally:
+        browser.close()
+
+
 def test_search_finds_the_words_that_users_type(site: Path) -> None:
     index = json.loads((site / "search" / "search_index.json").read_text())
     found = {one["location"].partition("#")[0] for one in index["docs"] if "slower than PTQ" in one["title"]}
     assert "troubleshooting.html" in found
-    assert any("Reformatting CopyNode" in one["title"] + one["text"] for one in index["docs"])
+    for words in TYPED:
+        assert any(words in one["title"] + one["text"] for one in index["docs"]), words

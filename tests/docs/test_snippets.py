@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import CodeType
 
 import pytest
 
@@ -57,10 +58,10 @@ def test_python_runs(
                 run_test(one)
 
 
-def run(code: object, known: dict[str, object], *, may_lack_gpu: bool) -> None:
+def run(code: CodeType, known: dict[str, object], *, may_lack_gpu: bool) -> None:
     """Run a snippet; one that needs a GPU has to be refused in a sentence that says so, where there is none."""
     try:
-        exec(code, known)  # type: ignore[arg-type]
+        exec(code, known)
     except ModuleNotFoundError as error:
         pytest.skip(f"{error.name} is not installed")
     except TrtqError as error:

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -44,13 +45,17 @@ def float_network(target: Path, request: pytest.FixtureRequest) -> None:
     weights = [
         numpy_helper.from_array(random.normal(0, 0.2, shape).astype(np.float32), name) for name, shape in shapes.items()
     ]
-    around = {"pads": [1, 1, 1, 1], "kernel_shape": [3, 3]}
+    pads, kernel = [1, 1, 1, 1], [3, 3]
     nodes = [
-        helper.make_node("Conv", ["images", "stem.w"], ["stem"], name="/stem/Conv", strides=[2, 2], **around),
+        helper.make_node(
+            "Conv", ["images", "stem.w"], ["stem"], name="/stem/Conv", strides=[2, 2], pads=pads, kernel_shape=kernel
+        ),
         helper.make_node("Relu", ["stem"], ["stem.act"], name="/stem/Relu"),
-        helper.make_node("Conv", ["stem.act", "left.w"], ["left"], name="/left/Conv", **around),
+        helper.make_node("Conv", ["stem.act", "left.w"], ["left"], name="/left/Conv", pads=pads, kernel_shape=kernel),
         helper.make_node("Relu", ["left"], ["left.act"], name="/left/Relu"),
-        helper.make_node("Conv", ["left.act", "right.w"], ["right"], name="/right/Conv", **around),
+        helper.make_node(
+            "Conv", ["left.act", "right.w"], ["right"], name="/right/Conv", pads=pads, kernel_shape=kernel
+        ),
         helper.make_node("Relu", ["right"], ["right.act"], name="/right/Relu"),
         helper.make_node("Concat", ["left.act", "right.act"], ["head/Concat_1"], name="/head/Concat_1", axis=1),
         helper.make_node("Conv", ["head/Concat_1", "detect.w"], ["detect"], name="/detect/Conv", kernel_shape=[1, 1]),
@@ -179,9 +184,9 @@ def flowers(target: Path, request: pytest.FixtureRequest) -> None:
         (folder / "photos" / name).mkdir(parents=True)
         for shade in range(5):
             image.new("RGB", (80, 64), (40 * shade, 80 * number, 90)).save(folder / "photos" / name / f"{shade}.png")
-    known: dict[str, object] = {}
+    known: dict[str, Any] = {}
     exec(compile(network, "flowers.py", "exec"), known)
-    torch.save(known["FlowerNet"](3).state_dict(), folder / "flowers.pt")  # type: ignore[operator]
+    torch.save(known["FlowerNet"](3).state_dict(), folder / "flowers.pt")
     here = Path.cwd()
     os.chdir(folder)
     exec(compile(convert, "own-network.md", "exec"), {})
@@ -209,6 +214,7 @@ THINGS: Mapping[str, Make] = {
     "small/model.onnx": float_network,
     "qdq.onnx": quantized,
     "int8.onnx": quantized,
+    "quantized.onnx": quantized,
     "qat.onnx": untied,
     "old.cache": cache,
     "ptq.cache": cache,

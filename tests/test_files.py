@@ -64,6 +64,17 @@ def test_a_lock_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
         assert said == ["waiting"]
 
 
+def test_a_place_to_write_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "folder" / "file.json"
+    files.check_writable(target)
+    assert list(target.parent.iterdir()) == []
+    files.write_text(target, "kept")
+    files.check_writable(target)
+    assert target.read_text() == "kept" and list(target.parent.iterdir()) == [target]
+    with pytest.raises(OutputError, match="cannot write here"):
+        files.check_writable(target / "below")
+
+
 def test_only_what_was_left_half_written_is_swept(tmp_path: Path) -> None:
     target = tmp_path / "[net].plan"
     files.write_text(target, "whole")

@@ -25,13 +25,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Raises `OutputError` when the folder cannot be written or the disk is full.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot write here ({_reason(error)}); choose another folder") from error
-    temporary = Path(name)
+    temporary = _temporary(path)
     try:
         yield temporary
         with temporary.open("rb") as written:
@@ -44,6 +38,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raise `OutputError` where `path` cannot be written: asked before long work whose result goes there."""
+    _temporary(path).unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -105,6 +104,17 @@ def locked(folder: Path, waiting: Callable[[], None] = lambda: None) -> Iterator
             waiting()
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _temporary(path: Path) -> Path:
+    """Return a new empty file beside `path`, whose folder is made; raises `OutputError`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot write here ({_reason(error)}); choose another folder") from error
+    return Path(name)
 
 
 def _reason(error: OSError) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import json
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from trtq.backends.cuda import Bytes, Device
+from trtq.backends.loading import log_of
 from trtq.errors import ModelError
 
 API = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "api"
@@ -28,6 +30,7 @@ VERSIONS = {
 }
 RTX = "1.7.1.116"
 LARGEST_BATCH = 8
+PROFILE_TAKEN = "Profile 0 has been chosen by another IExecutionContext"
 LAYERS = ("Conv_0 + Relu_1", "Conv_2")
 
 
@@ -93,6 +96,7 @@ class Network:
     names: tuple[str, ...] = LAYERS
     kept: bytes = b"kernels"
     contexts: list[Any] = field(default_factory=list)
+    alive: list[weakref.ref[Any]] = field(default_factory=list)
     configs: list[Any] = field(default_factory=list)
 
 
@@ -141,8 +145,12 @@ class Engine:
         return [(1, 3), (4, 3), (LARGEST_BATCH, 3)]
 
     def create_execution_context(self, config: Any = None) -> Any:
-        self.network.contexts.append(Context(self, config, self.network.shape))
-        return self.module.strict("IExecutionContext", self.network.contexts[-1])
+        # Up to TensorRT 9 the profile belongs to the first context that is still there.
+        free = not self.module.__version__.startswith("8.") or not any(one() for one in self.network.alive)
+        self.network.contexts.append(Context(self, config, self.network.shape, has_profile=free))
+        context = self.module.strict("IExecutionContext", self.network.contexts[-1])
+        self.network.alive.append(weakref.ref(context))
+        return context
 
     def create_runtime_config(self) -> Any:
         self.network.configs.append(Config(self))
@@ -157,12 +165,16 @@ class Context:
     engine: Engine
     config: Any
     shape: tuple[int, ...]
+    has_profile: bool
     addresses: dict[str, int] = field(default_factory=dict)
     enqueue_emits_profile: bool = True
     profiler: Any = None
     enqueued: int = 0
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        if not self.has_profile:
+            log_of(self.engine.module).log(SimpleNamespace(name="ERROR"), PROFILE_TAKEN)
+            return False
         fits = 1 <= shape[0] <= LARGEST_BATCH and -1 in self.engine.network.shape
         self.shape = tuple(shape) if fits else self.shape
         return fits
@@ -179,6 +191,8 @@ class Context:
 
     def execute_async_v3(self, stream: int) -> bool:
         self.enqueued += 1
+        if Cuda.now.captured is not None and not self.engine.network.capturable:
+            return False
         if self.engine.network.runs:
             size = int(np.prod(self.shape)) * 4
             Cuda.now.put(lambda: Cuda.now.double(self.addresses["image"], self.addresses["doubled"], size))

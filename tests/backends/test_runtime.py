@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import strict_vendor
-from strict_vendor import RTX, VERSIONS, Cuda, Module
 
+from tests.backends import strict_vendor
+from tests.backends.strict_vendor import RTX, VERSIONS, Cuda, Module
 from trtq import backends
-from trtq.backends import BuildSpec, loading, runtime
+from trtq.backends import BuildSpec, loading, manifest, rtx_runner, runtime
 from trtq.backends import rtx as rtx_backend
 from trtq.backends.cuda import Cuda as CudaProtocol
 from trtq.errors import ConfigError, MissingBackendError, ModelError
@@ -94,16 +94,32 @@ def test_streams_overlap_each_with_a_context_and_memory_of_its_own(plan: Path) -
     assert session.cuda.memory == {}
 
 
+def test_streams_that_one_shape_profile_does_not_allow_are_refused_in_the_vendor_s_words(plan: Path) -> None:
+    with (
+        load(plan, "8.6.1") as session,
+        pytest.raises(ModelError, match=r"8\.6\.1 does not take \[2, 3\] for 'image': Profile 0 has been chosen"),
+        session.prepare({"image": IMAGES}, streams=2),
+    ):
+        pass
+    assert session.cuda.memory == {}
+    with load(plan, "8.6.1", shape=(2, 3)) as session, session.prepare({"image": IMAGES}, streams=2) as launch:
+        assert launch.time(iterations=4).compute_us == (7.0,) * 4
+
+
 def test_timing_goes_on_until_both_limits_are_reached(plan: Path) -> None:
     with load(plan) as session, session.prepare({"image": IMAGES}) as launch:
         times = launch.time(iterations=2, duration_s=0.05)
     assert len(times.compute_us) > 2 and times.wall_s >= 0.05
 
 
-def test_what_cannot_be_captured_says_so(plan: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [(RTX, "cannot capture it as a CUDA graph"), ("10.3.0", "cannot run it: .*; it runs without a CUDA graph, so")],
+)
+def test_what_cannot_be_captured_says_so(plan: Path, version: str, words: str) -> None:
     with (
-        load(plan, capturable=False) as session,
-        pytest.raises(ModelError, match="cannot capture it as a CUDA graph"),
+        load(plan, version, capturable=False) as session,
+        pytest.raises(ModelError, match=words),
         session.prepare({"image": IMAGES}, cuda_graph=True),
     ):
         pass
@@ -128,7 +144,8 @@ def test_options_of_rtx_are_refused_elsewhere(plan: Path, version: str, tmp_path
         with load(plan, version, options) as session:
             session.run({"image": IMAGES})
             session.profile({"image": IMAGES}, iterations=1)
-        running, profiling = session._module._network.configs
+        running, profiling, again = session._module._network.configs
+        assert again.cuda_graph_strategy.name == "WHOLE_GRAPH_CAPTURE" and again.cache is running.cache
         assert running.cuda_graph_strategy.name == "WHOLE_GRAPH_CAPTURE" and profiling.cuda_graph_strategy is None
         assert running.cache is profiling.cache is not None
         assert running.dynamic_shapes_kernel_specialization_strategy.name == "EAGER"
@@ -279,7 +296,7 @@ def test_every_touched_name_exists_in_the_installed_library(rtx: Any, plan: Path
 def test_an_engine_without_a_manifest_never_reaches_the_library(plan: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
     with pytest.raises(ModelError, match="has no manifest"):
-        rtx_backend.load(plan)
+        rtx_runner.load(plan)
 
 
 def test_the_snippets_of_the_page_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -289,7 +306,7 @@ def test_the_snippets_of_the_page_run(monkeypatch: pytest.MonkeyPatch, tmp_path:
     (tmp_path / "engine.rtx.plan").write_bytes(b"plan")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(rtx_backend, "trt", Module(RTX))
-    monkeypatch.setattr(rtx_backend.manifest, "check_loadable", lambda plan, machine, **facts: facts)
+    monkeypatch.setattr(manifest, "check_loadable", lambda plan, machine, **facts: facts)
     monkeypatch.setattr(runtime, "open_cuda", Cuda)
     for snippet in snippets:
         names: dict[str, Any] = {}
@@ -304,7 +321,7 @@ def test_a_runner_asks_the_manifest_before_the_library(
 ) -> None:
     runner: Any = backends.runner(name)
     module = Module(version)
-    monkeypatch.setattr(runner, "trt", module)
+    monkeypatch.setattr(backends.builder(name), "trt", module)
     monkeypatch.setattr(runtime, "open_cuda", Cuda)
     with pytest.raises(ModelError, match="has no manifest"):
         runner.load(plan)

@@ -13,7 +13,7 @@ import pytest
 from trtq.backends import TensorSpec
 from trtq.backends.measuring import BenchOptions
 from trtq.bench import engines
-from trtq.bench.engines import HALF_NOTE, Candidate, built_modes, make_feeds, named_apart, of_recipe, ready
+from trtq.bench.engines import HALF_NOTE, Candidate, built_modes, make_feeds, names_apart, of_recipe, ready
 from trtq.config import load_recipe
 from trtq.errors import ConfigError, ModelError
 
@@ -55,8 +55,8 @@ def test_a_shape_that_does_not_fit_is_refused(dims: tuple[int, ...], batch: int 
 
 def test_names_differ() -> None:
     paths = ("a/engine.onnx", "b/engine.onnx", "b/engine.onnx", "net.onnx")
-    found = named_apart([Candidate(Path(one).stem, Path(one), "ort") for one in paths])
-    assert [one.name for one in found] == ["a/engine", "b/engine", "b/engine (2)", "net"]
+    found = names_apart([(Path(one).stem, Path(one)) for one in paths])
+    assert found == ["a/engine", "b/engine", "b/engine (2)", "net"]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 
 from trtq.bench import compare, ingest
 from trtq.errors import ModelError
+from trtq.layers.source import read_source
 from trtq.layers.trtexec_times import TIME_KEYS
 
 ENGINES = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "engines"
@@ -92,6 +93,36 @@ def test_times_and_their_log_are_one_result_without_the_warm_up(tmp_path: Path, 
         assert ingest.read(written).times_us == of_log.times_us
 
 
+def test_every_timed_run_of_a_log_counts(tmp_path: Path) -> None:
+    build = LOG.format(version="101601", flags="").partition("[01/02/2026-10:00:00] [I] === Perf")[0]
+    timed = [LOG.format(version="101601", flags=f"--exportTimes={name}.json") for name in "ab"]
+    timed[1] = timed[1].replace("2000 qps", "1000 qps")
+    path = tmp_path / "runs.log"
+    path.write_text("\n".join([build, *timed]))
+    (tmp_path / "runs.times.json").write_text("of which run?")
+    found = ingest.results(read_source(path))
+    assert [one.throughput_qps for one in found] == [2000, 1000] and found[0] == ingest.read(path)
+    written = times(tmp_path, "b.json", warm_up_ms=500)
+    assert [len(one.times_us) for one in ingest.results(read_source(path))] == [0, 20]
+    path.rename(tmp_path / "b.log")
+    found_by_times = ingest.read(written)
+    assert found_by_times.stated is not None and found_by_times.stated.throughput_qps == 1000
+
+
+def test_the_batch_is_of_the_input_where_no_shape_was_asked_for(tmp_path: Path) -> None:
+    path = log(tmp_path)
+    asked = path.read_text().replace("image=8x3x4x4", "model")
+    path.write_text(asked)
+    assert ingest.read(path).batch == 1
+    stamp = "[01/02/2026-10:00:00] [I]"
+    for line in ("Input binding for image with dimensions 16x3x4x4 is created.",
+                 "Created input binding for image with dimensions 16x3x4x4"):  # fmt: skip
+        path.write_text(asked.replace(f"{stamp} === Perf", f"{stamp} {line}\n{stamp} === Perf"))
+        assert ingest.read(path).batch == 16
+    path.write_text(path.read_text().replace("Batch: Explicit", "Batch: 4"))
+    assert ingest.read(path).batch == 4
+
+
 def test_times_alone_say_that_nothing_tells_how_they_were_taken(tmp_path: Path) -> None:
     found = ingest.read(times(tmp_path, "alone.times.json", warm_up_ms=200))
     assert len(found.times_us) == 20 and "no log lies beside" in found.notes[0]
@@ -123,9 +154,8 @@ def test_recorded_times_give_the_summary_of_their_log() -> None:
         assert found.throughput_qps == pytest.approx(found.stated.throughput_qps, rel=2e-5)
         for percent, stated in found.stated.percentiles_us.items():
             assert found.percentile_us(percent) == pytest.approx(stated, rel=1e-6)
-        assert (min(found.times_us), max(found.times_us)) == (
-            pytest.approx(found.stated.min_us), pytest.approx(found.stated.max_us)
-        )  # fmt: skip
+        assert min(found.times_us) == pytest.approx(found.stated.min_us)
+        assert max(found.times_us) == pytest.approx(found.stated.max_us)
 
 
 @real

@@ -144,7 +144,16 @@ def test_what_warms_up_itself_is_not_warmed_up() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"iterations": 0}, {"streams": 0}, {"duration_s": -1}, {"warm_up_ms": float("nan")}, {"batch": 0}]
+    "wrong",
+    [
+        {"iterations": 0},
+        {"streams": 0},
+        {"duration_s": -1},
+        {"warm_up_ms": float("nan")},
+        {"batch": 0},
+        {"seed": -1},
+        {"threads": 100_000},
+    ],
 )
 def test_impossible_options_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):

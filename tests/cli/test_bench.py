@@ -71,6 +71,19 @@ def test_pictures_and_threads_are_taken(networks: tuple[Path, Path], tmp_path: P
     assert few.returncode == 2 and "fewer than the 4 images" in sentences(few.stderr)[-1]
 
 
+def test_a_name_that_looks_like_markup_is_printed_as_it_is(networks: tuple[Path, Path], tmp_path: Path) -> None:
+    paths = [shutil.copy(networks[0], tmp_path / name) for name in ("[bold]a.onnx", "<b>.onnx", ":cat:.onnx")]
+    printed = check_trtq("bench", *paths, "--warm-up", "0", "--duration", "0", "--iterations", "10")
+    for name in ("[bold]a", "<b>", ":cat:"):
+        assert printed.count(name) >= 3, printed
+
+
+@real
+def test_what_is_of_engines_alone_is_refused_for_results() -> None:
+    done = run_trtq("bench", ENGINES / "trtexec-logs" / "trt8.0.3.txt", "--profile", "layers")
+    assert done.returncode == 2 and "--profile is of engines" in sentences(done.stderr)[0]
+
+
 @real
 def test_logs_and_times_stand_beside_each_other() -> None:
     a100, logs = ENGINES / "trt8-resnet18-a100", ENGINES / "trtexec-logs"
@@ -144,12 +157,21 @@ def test_a_plan_is_refused_in_one_sentence_where_no_gpu_is(networks: tuple[Path,
         (("NETWORK", "--cpu-time", "--threads", "2"), 2, "of one thread"),
         (("NETWORK", "--history"), 2, "name its .toml file"),
         (("NETWORK", "--margin", "-1"), 2, "percentage"),
+        (("NETWORK", "--seed", "-1"), 2, "seed is -1; it must be at least 0"),
+        (("NETWORK", "--threads", "100000"), 2, "no more than 1024"),
+        (("NETWORK", "-o", "NETWORK/run.json"), 5, "cannot write here"),
+        (("NETWORK", "--profile", "NETWORK/layers"), 5, "cannot write here"),
+        (("NETWORK", "--dry-run"), 2, "is no engine"),
+        (("e.plan", "--dry-run", "--batch", "2"), 2, "--batch needs an engine's inputs"),
+        (("e.plan", "--dry-run", "--images", "x"), 2, "--images does not go with --dry-run"),
+        (("net.toml", "--history", "--mode", "qat"), 2, "--mode does not go with --history"),
+        (("net.toml", "--history", "--dry-run"), 2, "--dry-run does not go with --history"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(
     networks: tuple[Path, Path], arguments: tuple[str, ...], code: int, words: str
 ) -> None:
-    done = run_trtq("bench", *(str(networks[0]) if one == "NETWORK" else one for one in arguments))
+    done = run_trtq("bench", *(one.replace("NETWORK", str(networks[0])) for one in arguments))
     assert done.returncode == code and words in sentences(done.stderr)[0] and len(sentences(done.stderr)) == 1
 
 

@@ -91,7 +91,8 @@ def test_names_only(tmp_path: Path) -> None:
 
 def test_malformed_layers(tmp_path: Path) -> None:
     path = tmp_path / "layers.json"
-    for document in ({"Layers": []}, {"Layers": [{"Name": "x"}]}, {"Layers": [3]}):
+    documents: tuple[dict[str, list[object]], ...] = ({"Layers": []}, {"Layers": [{"Name": "x"}]}, {"Layers": [3]})
+    for document in documents:
         path.write_text(json.dumps(document))
         with pytest.raises(ModelError, match=r"layers\.json"):
             layers.read(path)

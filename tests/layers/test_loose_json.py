@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trtq.layers import loose_json
 
 # A name that itself goes on like an object cannot be told from the end of a name.
-RAW_NAMES = st.text(st.characters(exclude_characters="\\", exclude_categories=("Cs",))).filter(
+RAW_NAMES = st.text(st.characters(exclude_characters="\\", exclude_categories=["Cs"])).filter(
     lambda name: not any(mark in name.replace(" ", "") for mark in ('"}', '":', '"]', '",'))
 )
 

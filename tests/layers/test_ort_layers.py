@@ -47,10 +47,8 @@ def network() -> onnx.ModelProto:
         helper.make_node("Relu", ["c"], ["r"], "relu"),
         helper.make_node("GlobalAveragePool", ["r"], ["y"], "pool"),
     ]
-    values = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
-        for name, dims in (("x", ["batch", 3, 8, 8]), ("y", ["batch", 4, 1, 1]))
-    ]
+    shapes: dict[str, list[str | int]] = {"x": ["batch", 3, 8, 8], "y": ["batch", 4, 1, 1]}
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in shapes.items()]
     initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "g", values[:1], values[1:], initializers)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -9,7 +9,7 @@ import pytest
 from trtq import layers
 from trtq.errors import ModelError
 from trtq.layers import trtexec_log
-from trtq.layers.trtexec_log import DEFAULTS_FROM_11, DEFAULTS_UP_TO_10, Regime, parse_log, read_log
+from trtq.layers.trtexec_log import DEFAULTS_FROM_11, DEFAULTS_UP_TO_10, Regime, parse_log, parse_runs, read_log
 
 ENGINES = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "engines"
 needs_engines = pytest.mark.skipif(
@@ -96,6 +96,18 @@ def test_a_log_that_ends_early_and_two_runs_in_one() -> None:
     )
     found = parse_log(text, "log")
     assert (found.status, found.throughput_qps, found.command) == ("FAILED", 1, "trtexec a")
+
+
+def test_every_run_of_a_log_is_read() -> None:
+    one = "&&&& {} TensorRT.trtexec [TensorRT v8601] # trtexec --loadEngine={}"
+    rate = f"{STAMP}=== Performance summary ===\n{STAMP}Throughput: {{}} qps"
+    text = "\n".join([one.format("RUNNING", "a"), rate.format(1), one.format("FAILED", "a"), "between",
+                      one.format("RUNNING", "b"), rate.format(2)])  # fmt: skip
+    found = parse_runs(text, "log")
+    assert [(run.status, run.throughput_qps, run.command[-1]) for run in found] == [
+        ("FAILED", 1, "a"), ("RUNNING", 2, "b")
+    ]  # fmt: skip
+    assert found[0] == parse_log(text, "log")
 
 
 @pytest.mark.parametrize("figure", ["nan", "inf", "1.2.3", "", "9" * 5000])

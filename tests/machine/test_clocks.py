@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from trtq.machine import gpu_clocks
 from trtq.machine.clocks import Reading, Watch, parse_mhz, parse_stat, throttling
 from trtq.machine.gpu_clocks import GpuReading, locked, parse_devfreq, parse_smi, parse_tegrastats, reasons_of
 
@@ -106,3 +109,36 @@ def test_a_watch_reads_this_machine() -> None:
     for name, word in told.items():
         assert (name in watch.readings[0].figures) != (word in watch.unreadable)
     assert ("cpu_mhz" in watch.summary()) == ("cpu_mhz" in watch.readings[0].figures)
+
+
+class NvmlError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "name", ["nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"]
+)
+def test_nvml_s_reasons_are_asked_by_both_of_their_names(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Of NVML's functions older packages lack the new name, and drivers of CUDA 14 the old one."""
+
+    def refused(device: object) -> int:
+        raise NvmlError("deprecated")
+
+    answers: dict[str, Any] = {"nvmlDeviceGetCurrentClocksThrottleReasons": refused, name: lambda device: 0x60}
+    nvml = SimpleNamespace(
+        NVMLError=NvmlError,
+        NVML_CLOCK_SM=1,
+        NVML_CLOCK_MEM=2,
+        NVML_TEMPERATURE_GPU=0,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetClockInfo=lambda device, kind: {1: 1980, 2: 2619}[kind],
+        nvmlDeviceGetTemperature=lambda device, sensor: 35,
+        nvmlDeviceGetPowerUsage=lambda device: 120_500,
+        **answers,
+    )
+    monkeypatch.setattr(gpu_clocks, "pynvml", nvml)
+    clock = gpu_clocks.gpu_clock()
+    assert clock is not None and clock.source == "NVML" and clock.cheap
+    figures = {"gpu_sm_mhz": 1980, "gpu_memory_mhz": 2619, "gpu_temperature_c": 35, "gpu_power_w": 120.5}
+    assert clock.read() == GpuReading(figures, ("software thermal slowdown", "hardware thermal slowdown"))

@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from trtq.errors import ConfigError
 
+# Many more than a processor has cores take minutes to start, and hold up the whole machine.
+MOST_THREADS = 1024
+
 
 @dataclass(frozen=True)
 class BenchOptions:
@@ -30,9 +33,11 @@ class BenchOptions:
     clock: Literal["wall", "cpu"] = "wall"
 
     def __post_init__(self) -> None:
-        for name, least in (("iterations", 1), ("streams", 1), ("threads", 1)):
+        for name, least in (("iterations", 1), ("streams", 1), ("threads", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if self.threads > MOST_THREADS:
+            raise ConfigError(f"threads is {self.threads}; no more than {MOST_THREADS} are started")
         if not 0 <= self.warm_up_ms < float("inf") or not 0 <= self.duration_s < float("inf"):
             raise ConfigError("warm-up and duration must be finite and not negative")
         if self.clock == "cpu" and self.threads > 1:

@@ -141,7 +141,15 @@ class GpuSession:
         Raises `ModelError` when the feeds do not fit or the vendor's library reports no layers.
         """
         profiler = _profiler(self._module)
-        context = self._new_context(built_in_graph=False)
+        # Up to TensorRT 9 no two contexts of an engine hold one shape profile, so the session's own one gives way.
+        self._context = None
+        try:
+            self._profile(self._new_context(built_in_graph=False), profiler, feeds, iterations)
+        finally:
+            self._context = self._new_context(built_in_graph=self._options.built_in_graph)
+        return _layer_times(profiler.runs[1:], self.plan)
+
+    def _profile(self, context: Any, profiler: Any, feeds: Arrays, iterations: int) -> None:
         context.enqueue_emits_profile = False
         context.profiler = profiler
         self._bind(context, feeds)
@@ -152,7 +160,6 @@ class GpuSession:
             self.cuda.synchronize(self._stream)
             if not context.report_to_profiler():
                 raise ModelError(f"{self.plan}: {self._title} reports no layer times: {loading.telling(self._module)}")
-        return _layer_times(profiler.runs[1:], self.plan)
 
     def layers(self, times: tuple[LayerTime, ...] = ()) -> LayerGraph:
         """Return the engine's layers as its inspector tells them, with the median of the times that `profile` gave.
@@ -190,7 +197,10 @@ class GpuSession:
         with ExitStack() as stack:
             if cuda_graph:
                 self._check_capturable()
-                captured = stack.enter_context(graph(self.cuda, self._stream, compute))
+                try:
+                    captured = stack.enter_context(graph(self.cuda, self._stream, compute))
+                except ModelError as error:
+                    raise ModelError(f"{error}; it runs without a CUDA graph, so measure without one") from error
                 compute = partial(self.cuda.launch, captured, self._stream)
             yield Lane(self._stream, Work(self._copy_in, compute, self._copy_out))
 
@@ -231,7 +241,11 @@ class GpuSession:
         return dims
 
     def _out_of_range(self, spec: TensorSpec, shape: tuple[int, ...]) -> str:
-        smallest, _, largest = self._engine.get_tensor_profile_shape(spec.name, FIRST_PROFILE)
+        smallest, _, largest = map(tuple, self._engine.get_tensor_profile_shape(spec.name, FIRST_PROFILE))
+        if all(low <= size <= high for low, size, high in zip(smallest, shape, largest, strict=True)):
+            # Up to TensorRT 9 a second stream's context cannot have the shape profile of the first.
+            words = loading.telling(self._module)
+            return f"{self.plan}: {self._title} does not take {list(shape)} for '{spec.name}': {words}"
         return (
             f"{self.plan}: input '{spec.name}' takes shapes from {list(smallest)} to {list(largest)}, "
             f"but was given {list(shape)}"

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +103,6 @@ def built_modes(recipe: Recipe, backend: str | None = None) -> tuple[Mode, ...]:
     if not found:
         raise ModelError(f"{recipe.folder}: holds no engine of '{wanted}'; run `trtq build {recipe.path}` first")
     return found
-
-
-def named_apart(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the engines under names that differ."""
-    names = names_apart([(one.name, one.path) for one in candidates])
-    return [replace(one, name=name) for one, name in zip(candidates, names, strict=True)]
 
 
 def names_apart(named: Sequence[tuple[str, Path]]) -> list[str]:

@@ -35,24 +35,27 @@ def is_measurement(source: Source) -> bool:
 
 
 def read(path: Path) -> BenchResult:
-    """Return what trtexec measured: from its log or its times, and from both where they lie beside each other.
+    """Return what trtexec measured in a file's first timed run; raises `ModelError` as `results` does."""
+    return results(read_source(path))[0]
 
-    A log belongs to the times that its command names (`--exportTimes`), and to those of its own name: `x.log` or
-    `x.profile.metadata.json` to `x.times.json` or `x.timing.json`. Raises `ModelError` for any other file, and for a
-    run that measured nothing.
+
+def results(source: Source) -> tuple[BenchResult, ...]:
+    """Return what trtexec measured, a result a timed run: from its log, its times, and both where they lie together.
+
+    A log belongs to the times that its command names (`--exportTimes`), and, if it holds one timed run, to those of its
+    own name: `x.log` or `x.profile.metadata.json` to `x.times.json` or `x.timing.json`. Raises `ModelError` for any
+    other file, and where nothing was measured.
     """
-    source = read_source(path)
+    path, name = source.path, _stem(source.path)
     if trtexec_times.is_times(source.document):
-        partner = _log_beside(path)
-        log = None if partner is None else trtexec_log.read_log(partner)
-        return result(_stem(path), log, trtexec_times.times(source))
+        return (result(name, _log_beside(path), trtexec_times.times(source)),)
     if not is_measurement(source):
         raise ModelError(f"{path}: is neither a log of trtexec nor what its --exportTimes writes; give one of these")
     if isinstance(source.document, list):
         raise ModelError(f"{path}: describes a GPU and measures nothing; give trtexec's log or its --exportTimes")
-    log = trtexec_log.read_log(path)
-    partner = _times_beside(path, log)
-    return result(_stem(path), log, None if partner is None else trtexec_times.read_times(partner))
+    runs = trtexec_log.logs(source)
+    timed = [one for one in runs if one.metrics] or runs[:1]
+    return tuple(result(name, one, _times_beside(path, one, alone=len(timed) == 1)) for one in timed)
 
 
 def result(name: str, log: TrtexecLog | None, times: TrtexecTimes | None) -> BenchResult:
@@ -71,7 +74,7 @@ def result(name: str, log: TrtexecLog | None, times: TrtexecTimes | None) -> Ben
     return BenchResult(
         name=name,
         backend=BACKEND,
-        batch=_batch({} if log is None else log.sections.get("Inference Options", {})),
+        batch=1 if log is None else _batch(log),
         times_us=() if times is None else times.latency_us[first:],
         options=options,
         machine=_machine(device),
@@ -87,7 +90,8 @@ def result(name: str, log: TrtexecLog | None, times: TrtexecTimes | None) -> Ben
 def _notes(log: TrtexecLog | None) -> tuple[str, ...]:
     if log is None:
         return (
-            f"no log lies beside the times, so nothing tells how it ran; {WARM_UP_MS:g} ms of warm-up are left out",
+            "no log lies beside the times, so nothing tells how and on what it ran; "
+            f"{WARM_UP_MS:g} ms of warm-up are left out",
         )
     return () if log.version else ("nothing tells TensorRT's version",)
 
@@ -152,14 +156,18 @@ def _profiled(log: TrtexecLog | None) -> bool | None:
     return bool(_PROFILING.search(log.command)) if log.command else None
 
 
-def _batch(told: Mapping[str, str]) -> int:
-    """Return the batch: the first dimension of the shapes that were asked for, else the implicit batch, else 1."""
+def _batch(log: TrtexecLog) -> int:
+    """Return the batch: of the shapes that were asked for, else the implicit one, else of the input it ran on, else 1.
+
+    The input of an engine of implicit batch has no dimension for it.
+    """
+    told = log.sections.get("Inference Options", {})
     shapes = told.get("Input inference shapes", told.get("Input inference shape", ""))
     found = _SHAPE.search(shapes)
     if found:
         return max(1, int(found[1]))
     batch = told.get("Batch", "")
-    return max(1, int(batch)) if batch.isdecimal() else 1
+    return max(1, int(batch) if batch.isdecimal() else log.input_batch or 1)
 
 
 def _dialect(log: TrtexecLog | None) -> str:
@@ -193,20 +201,30 @@ def _stem(path: Path) -> str:
     return next((path.name.removesuffix(one) for one in suffixes if path.name.endswith(one)), path.stem)
 
 
-def _log_beside(path: Path) -> Path | None:
+def _log_beside(path: Path) -> TrtexecLog | None:
+    """Return the timed run that a times file is of: the one that names it, else the first of its own name."""
     beside = (path.with_name(_stem(path) + suffix) for suffix in LOG_SUFFIXES)
-    return next((one for one in beside if one.is_file() and _tells(one)), None)
+    runs = [run for one in beside if one.is_file() for run in _timed_runs(one)]
+    return next((run for run in runs if _exported(run) == path.name), runs[0] if runs else None)
 
 
-def _tells(path: Path) -> bool:
+def _timed_runs(path: Path) -> list[TrtexecLog]:
     try:
-        return bool(trtexec_log.read_log(path).metrics)
+        return [run for run in trtexec_log.logs(read_source(path)) if run.metrics]
     except ModelError:
-        return False
+        return []
 
 
-def _times_beside(path: Path, log: TrtexecLog) -> Path | None:
+def _times_beside(path: Path, log: TrtexecLog, *, alone: bool) -> TrtexecTimes | None:
+    """Return the times of a log's run; alone: the only timed run of it, so that the log's name tells them too."""
+    named = _exported(log)
+    beside = [path.with_name(named)] if named else []
+    if alone:
+        beside += [path.with_name(_stem(path) + suffix) for suffix in TIMES_SUFFIXES]
+    found = next((one for one in beside if one.is_file()), None)
+    return None if found is None else trtexec_times.read_times(found)
+
+
+def _exported(log: TrtexecLog) -> str:
     named = _EXPORTED.search(log.command)
-    beside = [path.with_name(Path(named[1]).name)] if named else []
-    beside += [path.with_name(_stem(path) + suffix) for suffix in TIMES_SUFFIXES]
-    return next((one for one in beside if one.is_file()), None)
+    return Path(named[1]).name if named else ""

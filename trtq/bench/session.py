@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from trtq.backends import manifest
 from trtq.backends.measuring import BenchOptions
 from trtq.bench import ingest, store
 from trtq.bench.engines import Candidate, names_apart, ready
@@ -24,32 +25,37 @@ Progress = Callable[[int, int], None]
 ENGINE_SUFFIXES = (".onnx", ".plan", ".engine", ".trt")
 
 
-def is_measured(path: Path) -> bool:
-    """Tell whether a file holds measurements: a run that was stored, a log or times of trtexec; raises `ModelError`."""
-    if path.suffix.lower() in ENGINE_SUFFIXES:
-        return False
+def measured(path: Path) -> tuple[BenchResult, ...] | None:
+    """Return the results in a file: of a run that was stored, a log or times of trtexec; None for an engine.
+
+    Raises `ModelError` for a file that is neither.
+    """
+    if path.suffix.lower() in ENGINE_SUFFIXES or manifest.path_of(path).is_file():
+        return None
     source = read_source(path)
-    if store.is_run(source.document) or ingest.is_measurement(source):
-        return True
-    if source.document is not None:
-        raise ModelError(
-            f"{path}: is JSON, but neither a run of `trtq bench` nor what trtexec writes; "
-            "name an engine, an ONNX file, a log or exported times"
-        )
-    return False
+    if store.is_run(source.document):
+        return store.of_document(source.document, path).results
+    if ingest.is_measurement(source):
+        return ingest.results(source)
+    if source.document is None and b"\0" in source.content:
+        return None
+    kind = "text" if source.document is None else "JSON"
+    raise ModelError(
+        f"{path}: is {kind}, but neither a run of `trtq bench` nor what trtexec writes; "
+        "name an engine, an ONNX file, a log or exported times"
+    )
 
 
-def read_measured(paths: Sequence[Path]) -> tuple[BenchResult, ...]:
-    """Return the results in files that are measured, under names that differ; raises `ModelError`."""
-    found = [(one, path) for path in paths for one in _read(path)]
-    names = names_apart([(one.name, path) for one, path in found])
-    return tuple(replace(one, name=name) for (one, _), name in zip(found, names, strict=True))
-
-
-def _read(path: Path) -> tuple[BenchResult, ...]:
-    if store.is_run(read_source(path).document):
-        return store.load(path).results
-    return (ingest.read(path),)
+def named_apart(
+    candidates: Sequence[Candidate], read: Sequence[tuple[BenchResult, Path]]
+) -> tuple[list[Candidate], tuple[BenchResult, ...]]:
+    """Return engines, and results with the files that they are from, under names that differ."""
+    names = iter(
+        names_apart([*((one.name, one.path) for one in candidates), *((one.name, path) for one, path in read)])
+    )
+    return [replace(one, name=next(names)) for one in candidates], tuple(
+        replace(one, name=next(names)) for one, _ in read
+    )
 
 
 def run(

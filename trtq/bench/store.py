@@ -107,16 +107,26 @@ def folder_of(recipe: Recipe) -> Path:
     return recipe.folder / FOLDER
 
 
+def check_new(path: Path) -> None:
+    """Raise `OutputError` where a file is there already, or cannot be written."""
+    if path.exists():
+        raise OutputError(f"{path}: exists; a benchmark overwrites nothing, so name another one")
+    files.check_writable(path)
+
+
 def save(run: BenchRun, path: Path, margin: float | None = None) -> None:
     """Write a run to a file that is not there yet, compactly; raises `OutputError`."""
-    if path.exists():
-        raise OutputError(f"{path}: exists; a benchmark overwrites nothing, so name another file")
+    check_new(path)
     files.write_text(path, json.dumps(run.to_json(margin), sort_keys=True, allow_nan=False) + "\n")
 
 
 def load(path: Path) -> BenchRun:
     """Read a run that `save` wrote; raises `ModelError` for any other file."""
-    document = files.read_json(path)
+    return of_document(files.read_json(path), path)
+
+
+def of_document(document: Any, path: Path) -> BenchRun:
+    """Return the run in a JSON value that `path` holds; raises `ModelError` where it is none, or not whole."""
     if not is_run(document):
         raise ModelError(f"{path}: is no benchmark of trtq; measure with `trtq bench`")
     try:
@@ -138,13 +148,19 @@ def is_run(document: Any) -> bool:
     return isinstance(document, dict) and document.get(FORMAT) == 1
 
 
+def stored_runs(recipe: Recipe) -> tuple[BenchRun, ...]:
+    """Return a recipe's stored runs in order of time; raises `ModelError` for a file that is damaged or no JSON."""
+    documents = ((files.read_json(path), path) for path in sorted(folder_of(recipe).glob("*.json")))
+    runs = (of_document(document, path) for document, path in documents if is_run(document))
+    return tuple(sorted(runs, key=lambda run: run.when))
+
+
 def history(recipe: Recipe, margin: float | None = None) -> tuple[Step, ...]:
     """Return a recipe's stored results in order of time, each beside the last one before it that compares.
 
     Raises `ModelError` where nothing is stored, or a file is damaged.
     """
-    paths = sorted(folder_of(recipe).glob("*.json"))
-    runs = [load(path) for path in paths if is_run(files.read_json(path))]
+    runs = stored_runs(recipe)
     if not runs:
         raise ModelError(f"{folder_of(recipe)}: holds no benchmark yet; run `trtq bench {recipe.path.name}` first")
     return tuple(_steps(runs, margin))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +15,7 @@ from trtq.cli.options import JsonOption, print_json
 from trtq.cli.progress import progress_bars, say
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from trtq.backends.measuring import BenchOptions
@@ -101,7 +102,12 @@ def bench(
     if margin is not None and not 0 <= margin < 100:
         raise ConfigError(f"--margin is {margin:g}; it is a percentage from 0 to 100")
     share = None if margin is None else margin / 100
+    wishes = _Wishes(mode, backend, images, share, profile, output, json)
     if history:
+        if dry_run:
+            raise ConfigError("--dry-run does not go with --history, which measures nothing; leave it out")
+        _refuse("does not go with --history, which measures nothing", wishes, "mode", "backend", "images", "profile",
+                "output")  # fmt: skip
         _history(engines, share, json)
         return
     options = BenchOptions(
@@ -109,9 +115,11 @@ def bench(
         clock="cpu" if cpu_time else "wall",
     )  # fmt: skip
     if dry_run:
+        _refuse("does not go with --dry-run, which prints trtexec's commands", wishes, "mode", "backend", "images",
+                "profile", "output")  # fmt: skip
         _dry_run(engines, options, json)
         return
-    _bench(engines, options, _Wishes(mode, backend, images, share, profile, output, json))
+    _bench(engines, options, wishes)
 
 
 @dataclass(frozen=True)
@@ -127,29 +135,37 @@ class _Wishes:
     json: bool
 
 
+def _refuse(why: str, wishes: _Wishes, *names: str) -> None:
+    from trtq.errors import ConfigError
+
+    for name in names:
+        if getattr(wishes, name) is not None:
+            raise ConfigError(f"--{name} {why}; leave it out")
+
+
 def _bench(paths: Sequence[Path], options: BenchOptions, wishes: _Wishes) -> None:
     from trtq.bench import BenchRun, store
-    from trtq.bench.session import is_measured, read_measured, run
-    from trtq.errors import OutputError
+    from trtq.bench.session import measured, named_apart, run
 
     recipe = _recipe(paths)
-    stored = [] if recipe else [path for path in paths if is_measured(path)]
-    candidates = _candidates(recipe, [path for path in paths if path not in stored], wishes)
+    found = [(path, None if recipe else measured(path)) for path in paths]
+    candidates = _candidates(recipe, [path for path, results in found if results is None], wishes)
+    candidates, read = named_apart(candidates, [(one, path) for path, results in found for one in results or ()])
+    if not candidates:
+        _refuse("is of engines, and only results are named here", wishes, "backend", "images", "profile")
     target = wishes.output or (store.folder_of(recipe) / f"{store.now()}.json" if recipe else None)
     profiles = {} if wishes.profile is None else {one.name: _layer_file(wishes.profile, one) for one in candidates}
     for path in (*([target] if target else ()), *profiles.values()):
-        if path.exists():
-            raise OutputError(f"{path}: exists; a benchmark overwrites nothing, so name another one")
-    results = read_measured(stored)
-    measured = BenchRun(store.now(), ())
+        store.check_new(path)
+    timed = BenchRun(store.now(), ())
     layers: dict[str, LayerGraph] = {}
     if candidates:
         with progress_bars() as bars:
-            measured, layers = run(
+            timed, layers = run(
                 candidates, options, recipe=recipe.name if recipe else None, images=wishes.images,
                 profile=wishes.profile is not None, command=" ".join(["trtq", *sys.argv[1:]]), progress=bars("bench"),
             )  # fmt: skip
-    whole = BenchRun(**{**vars(measured), "results": (*measured.results, *results)})
+    whole = replace(timed, results=(*timed.results, *read))
     if target is not None:
         store.save(whole, target, wishes.margin)
     for name, graph in layers.items():
@@ -172,14 +188,14 @@ def _recipe(paths: Sequence[Path]) -> Recipe | None:
 
 
 def _candidates(recipe: Recipe | None, paths: Sequence[Path], wishes: _Wishes) -> list[Candidate]:
-    from trtq.bench.engines import built_modes, candidate, named_apart, of_recipe
+    from trtq.bench.engines import built_modes, candidate, of_recipe
     from trtq.errors import ConfigError
     from trtq.pipeline.build import parse_modes
 
     if recipe is None:
         if wishes.mode is not None:
             raise ConfigError("--mode is for a recipe; an engine is of one mode")
-        return named_apart([candidate(path, wishes.backend) for path in paths])
+        return [candidate(path, wishes.backend) for path in paths]
     modes = built_modes(recipe, wishes.backend) if wishes.mode is None else parse_modes(wishes.mode)
     return of_recipe(recipe, modes, wishes.backend)
 
@@ -192,11 +208,9 @@ def _show(run: BenchRun, margin: float | None, target: Path | None, *, json: boo
         document["results"] = [{key: one[key] for key in one if key not in RAW} for one in document["results"]]
         print_json({**document, "file": None if target is None else str(target)})
         return
-    from rich.console import Console
-
     from trtq.bench.store import pairs
 
-    console = Console()
+    console = _console()
     for start in range(0, len(run.results), COLUMNS):
         console.print(_results_table(run.results[start : start + COLUMNS]))
     if len(run.results) > 1:
@@ -249,8 +263,9 @@ def _words(one: Pair) -> tuple[str, str]:
     """Return a pair's verdict in words, and the interval as times as fast."""
     speed = one.speed
     if speed is None:
-        more = f"; and {len(one.reasons) - 1} more reasons (--json)" if len(one.reasons) > 1 else ""
-        return one.words, one.reasons[0] + more
+        first, *others = one.reasons
+        more = f"; and {len(others)} more reason{'s' * (len(others) > 1)} (--json)" if others else ""
+        return one.words, first + more
     interval = f"{1 / speed.high:.3f} to {1 / speed.low:.3f}"
     if not speed.paired:
         interval += "; measured apart"
@@ -272,9 +287,7 @@ def _history(paths: Sequence[Path], margin: float | None, json: bool) -> None:
     if json:
         print_json({"recipe": recipe.name, "runs": [_step_json(one) for one in steps], "regressions": len(worse)})
     else:
-        from rich.console import Console
-
-        Console().print(_history_table(steps))
+        _console().print(_history_table(steps))
     for one in worse:
         say(f"regression: {one.result.name} ({one.result.backend}) of {one.when} is slower than the run before")
     raise typer.Exit(1 if worse else 0)
@@ -306,8 +319,12 @@ def _dry_run(paths: Sequence[Path], options: BenchOptions, json: bool) -> None:
     from trtq.backends.dialects import DIALECTS
     from trtq.errors import ConfigError
 
+    if options.batch is not None:
+        raise ConfigError("--batch needs an engine's inputs, which --dry-run does not read; add --shapes by hand")
     found: dict[str, dict[str, str]] = {}
     for path in paths:
+        if path.suffix.lower() in (".toml", ".onnx"):
+            raise ConfigError(f"{path}: is no engine, and trtexec times engines; name a plan")
         for dialect in DIALECTS.values():
             try:
                 command = text(bench_command(dialect, path, options=options))
@@ -320,6 +337,13 @@ def _dry_run(paths: Sequence[Path], options: BenchOptions, json: bool) -> None:
     for commands in found.values():
         for product, command in commands.items():
             print(f"{product}:\n  {command}")
+
+
+def _console() -> Console:
+    """Return a console that prints names as they are: a file may be called `[bold].onnx`."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False)
 
 
 def _table(*headings: str) -> Table:

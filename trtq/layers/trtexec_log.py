@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trtq.errors import ModelError
-from trtq.layers.source import read_source
+from trtq.layers.source import Source, read_source
 
 Version = tuple[int, ...]
 METRICS = ("Latency", "End-to-End Host Latency", "Enqueue Time", "H2D Latency", "GPU Compute Time", "D2H Latency")
@@ -33,6 +33,8 @@ _RUNNING = re.compile(
 _LINE = re.compile(r"^\[\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\] \[(?P<level>[IWEVF])\] ?(?:\[TRT\] )?(?P<text>.*)$")
 _SECTION = re.compile(r"=== (?P<title>[^=\n]+) ===\s*$")
 _VALUE = re.compile(r"(?P<name>min|max|mean|median|percentile\((?P<percent>[\d.]+)%\)) = (?P<value>\S+) ms")
+# Up to 8.6 "Created input binding for ...", later "Input binding for ... is created.".
+_INPUT = r"^(?:Created input|Input) binding for .* with dimensions (\d{1,9})(?:x|\b)"
 _FLAG_FREE_SINCE_11 = (11,)
 
 
@@ -69,7 +71,7 @@ class TrtexecLog:
     status: PASSED, FAILED or RUNNING (the log ends before the run did), "" where the file does not tell.
     sections: what the log prints before it measures, as {"Device Information": {"SMs": "108", ...}, ...}.
     metrics: the summary, by trtexec's names ("Latency", "GPU Compute Time", ...); empty where nothing was measured.
-    errors: the lines that trtexec marks as errors.
+    input_batch: the first dimension of the input that it ran on. errors: the lines that trtexec marks as errors.
     """
 
     status: str
@@ -83,6 +85,7 @@ class TrtexecLog:
     compute_s: float | None = None
     built_s: float | None = None
     engine_mib: float | None = None
+    input_batch: int | None = None
     errors: tuple[str, ...] = ()
 
     @property
@@ -105,13 +108,20 @@ class TrtexecLog:
 
 
 def read_log(path: Path) -> TrtexecLog:
-    """Read trtexec's log, or the JSON that trt-engine-explorer made of one; raises `ModelError` for anything else."""
-    source = read_source(path)
-    if is_metadata(source.document):
-        if isinstance(source.document, list):
-            return _from_device(source.document[0])
-        return _from_metadata(source.document, str(path))
-    return parse_log(source.text, str(path))
+    """Read trtexec's log, or the JSON that trt-engine-explorer made of one; raises `ModelError` for anything else.
+
+    Of a log that holds several runs, the first one counts.
+    """
+    return logs(read_source(path))[0]
+
+
+def logs(source: Source) -> tuple[TrtexecLog, ...]:
+    """Return every run in a file's content: a log's, or the one that trt-engine-explorer saw; raises `ModelError`."""
+    document = source.document
+    if is_metadata(document):
+        read = _from_device(document[0]) if isinstance(document, list) else _from_metadata(document, str(source.path))
+        return (read,)
+    return parse_runs(source.text, str(source.path))
 
 
 def is_log(text: str) -> bool:
@@ -121,13 +131,21 @@ def is_log(text: str) -> bool:
 
 def parse_log(text: str, where: str) -> TrtexecLog:
     """Return what a log tells of its first run; raises `ModelError`, which names `where` the text is from."""
+    return parse_runs(text, where)[0]
+
+
+def parse_runs(text: str, where: str) -> tuple[TrtexecLog, ...]:
+    """Return what a log tells of each run in it; raises `ModelError`, which names `where` the text is from."""
     marks = list(_RUNNING.finditer(text))
-    starts = [mark for mark in marks if mark["status"] == "RUNNING"]
-    if not starts:
+    places = [place for place, mark in enumerate(marks) if mark["status"] == "RUNNING"]
+    if not places:
         raise ModelError(f"{where}: is not a log of trtexec; keep all that it prints, from '&&&& RUNNING' on")
-    first, end = starts[0], starts[1].start() if len(starts) > 1 else len(text)
-    last = [mark["status"] for mark in marks if first.start() <= mark.start() < end][:2][-1]
-    return _parse_run(text[first.end() : end], last, first)
+    found = []
+    for place, after in zip(places, [*places[1:], len(marks)], strict=True):
+        end = marks[after].start() if after < len(marks) else len(text)
+        status = marks[min(place + 1, after - 1)]["status"]
+        found.append(_parse_run(text[marks[place].end() : end], status, marks[place]))
+    return tuple(found)
 
 
 def _parse_run(text: str, status: str, run: re.Match[str]) -> TrtexecLog:
@@ -160,6 +178,7 @@ def _parse_run(text: str, status: str, run: re.Match[str]) -> TrtexecLog:
         compute_s=_number(summary.get("Total GPU Compute Time", ""), "s"),
         built_s=_first_number(r"^Engine built in (\S+) sec", lines, float),
         engine_mib=_first_number(r"^(?:Created engine with|Loaded engine) size: (\S+) Mi?B", lines, float),
+        input_batch=_first_number(_INPUT, lines, int),
         errors=tuple(errors),
     )
 

@@ -32,7 +32,7 @@ TEGRASTATS = "tegrastats"
 # Bits of NVML's clocks event reasons that mean less speed than was asked for. Source: nvml.h.
 REASONS = {
     0x04: "power cap", 0x08: "hardware slowdown", 0x20: "software thermal slowdown", 0x40: "hardware thermal slowdown",
-    0x80: "power brake",
+    0x80: "power brake", 0x200: "board limit", 0x400: "reliability",
 }  # fmt: skip
 JETSON_GPUS = re.compile(r"gpu|gp10b|gv11b|ga10b")
 HZ_PER_MHZ = 1_000_000
@@ -130,17 +130,21 @@ def _nvml_reading() -> GpuReading | None:
             "gpu_power_w": lambda: pynvml.nvmlDeviceGetPowerUsage(device) / 1000,
         }
         figures = {name: value for name, call in calls.items() if (value := _told(call)) is not None}
-        mask = _told(lambda: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(device)) or 0
+        # The second is the first's old name, which CUDA 13 deprecates and older packages and drivers have alone.
+        masks = (
+            _told(lambda: pynvml.nvmlDeviceGetCurrentClocksEventReasons(device)),
+            _told(lambda: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(device)),
+        )
     except pynvml.NVMLError:
         return None
-    return GpuReading(figures, reasons_of(int(mask)))
+    return GpuReading(figures, reasons_of(int(next((mask for mask in masks if mask is not None), 0))))
 
 
 def _told(call: Callable[[], Any]) -> float | None:
-    """Return what NVML answers, None for what this GPU does not know."""
+    """Return what NVML answers, None for what this GPU, its driver or nvidia-ml-py does not know."""
     try:
         return float(call())
-    except pynvml.NVMLError:
+    except (pynvml.NVMLError, AttributeError):
         return None
 
 

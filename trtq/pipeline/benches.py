@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from trtq import files
 from trtq.bench import BenchResult, store
 from trtq.config import Recipe
 
@@ -13,14 +12,13 @@ from trtq.config import Recipe
 def benches(recipe: Recipe, modes: Sequence[str]) -> dict[str, list[BenchResult]]:
     """Return what `trtq bench` last measured of each mode, one result a back end, machine and batch.
 
-    Runs count in order of their files' names, which begin with their time; results of other names are left out.
+    Results of other names are left out.
     Raises `ModelError` for a damaged file.
     """
     newest: dict[tuple[Any, ...], BenchResult] = {}
-    for path in sorted(store.folder_of(recipe).glob("*.json")):
-        if store.is_run(files.read_json(path)):
-            for one in store.load(path).results:
-                newest[one.name, one.backend, _machine(one), one.batch] = one
+    for run in store.stored_runs(recipe):
+        for one in run.results:
+            newest[one.name, one.backend, _machine(one), one.batch] = one
     found: dict[str, list[BenchResult]] = {}
     for (name, *_), one in newest.items():
         found.setdefault(name, []).append(one)

@@ -102,16 +102,16 @@ def test_an_output_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def test_a_disk_that_fills_up(stage: str, built: Path, tmp_path: Path) -> None:
     """A limit on file size stands in for a full disk: a write fails in its middle."""
     folder, target = built.with_suffix(""), tmp_path / "out" / "result"
-    arguments = {
+    arguments: dict[str, list[str | Path]] = {
         "quantize": [built],
         "export": [built, "--mode", "fp32"],
         "unify": [folder / "naive" / "model.onnx"],
-    }[stage]
+    }
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({LIMIT_BYTES}, {LIMIT_BYTES}))"
     # The exporter itself writes to a temporary folder first: only the result is limited.
     late = "import trtq.files as f; w = f.write_bytes\n"
     late += f"def write(p, c):\n    {limited}\n    w(p, c)\nf.write_bytes = write\n"
-    code = f"{late}import sys; sys.argv = {['trtq', stage, *map(str, arguments), '-o', str(target)]!r}\n"
+    code = f"{late}import sys; sys.argv = {['trtq', stage, *map(str, arguments[stage]), '-o', str(target)]!r}\n"
     code += "from trtq.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 5, done.stderr
@@ -133,3 +133,16 @@ def test_unify_never_overwrites_its_input(tmp_path: Path) -> None:
 def test_unknown_back_end_and_rule(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(b"")
     assert "did you mean 'rtx'?" in refused("build", tmp_path / "net.onnx", "--backend", "rtxx", code=2)
+
+
+@pytest.mark.parametrize("command", [["rule", "TQ101"], ["--version"], ["doctor", "--json"]])
+def test_a_full_disk_behind_what_is_printed(command: list[str]) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    with full.open("w") as printed:
+        done = subprocess.run(
+            [sys.executable, "-m", "trtq", *command], stdout=printed, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 5
+    assert done.stderr == "trtq: the disk that it writes to is full; make room and run it again\n"

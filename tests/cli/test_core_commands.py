@@ -63,7 +63,7 @@ def test_layers_convert_and_diff_compares_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["lint", "unify", "fp16", "predict", "layers", "diff", "doctor"])
 def test_commands_of_the_core_need_no_other_package(command: str, qdq_file: Path, tmp_path: Path) -> None:
-    arguments = {
+    arguments: dict[str, list[str | Path]] = {
         "lint": [qdq_file],
         "unify": [qdq_file, "-o", tmp_path / "out.onnx"],
         "fp16": [qdq_file, "-o", tmp_path / "out.onnx"],
@@ -71,8 +71,8 @@ def test_commands_of_the_core_need_no_other_package(command: str, qdq_file: Path
         "doctor": [],
         "layers": [TABLE],
         "diff": [TABLE, TABLE],
-    }[command]
-    done = without_packages(command, *arguments)
+    }
+    done = without_packages(command, *arguments[command])
     assert done.returncode == (1 if command == "lint" else 0), done.stderr
 
 
@@ -89,8 +89,12 @@ def test_a_report_needs_no_other_package(built: Path, tmp_path: Path) -> None:
 def test_a_missing_package_names_its_extra(command: str, extra: str, qdq_file: Path) -> None:
     recipe = ROOT / "engines" / "yolov7-tiny-digits.toml"
     name, *options = command.split()
-    arguments = {"quantize": [recipe], "eval": [qdq_file, "--recipe", recipe], "build": [qdq_file]}[name]
-    done = without_packages(name, *arguments, *options)
+    arguments: dict[str, list[str | Path]] = {
+        "quantize": [recipe],
+        "eval": [qdq_file, "--recipe", recipe],
+        "build": [qdq_file],
+    }
+    done = without_packages(name, *arguments[name], *options)
     assert done.returncode == 3, done.stderr
     # Left to choose, build names every extra that would do.
     assert re.search(rf"trtq\[{extra}[],]", sentences(done.stderr)[0])

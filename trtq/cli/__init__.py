@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
+import signal
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -30,9 +33,11 @@ from trtq.cli import (
     rule,
     unify,
 )
-from trtq.errors import MissingBackendError, TrtqError
+from trtq.errors import MissingBackendError, OutputError, TrtqError
 
 INTERRUPTED = 130
+# Imports make many objects that stay: looking among them for garbage after every 700 is a tenth of a short command.
+OBJECTS_BETWEEN_COLLECTIONS = 10_000
 # Which extra brings a package that a command turns out to need.
 EXTRAS = {
     "torch": "torch",
@@ -96,6 +101,23 @@ def _root(
 def main() -> None:
     """Run the command line; deliberate errors become one sentence and their exit code, anything else is a bug."""
     try:
+        try:
+            _run()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter's end tries, and complains, once more
+        print("trtq: the disk that it writes to is full; make room and run it again", file=sys.stderr)
+        sys.exit(OutputError.exit_code)
+
+
+def _run() -> None:
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
+    try:
+        # Who runs this as a stage holds interrupts back until here, where they are handled.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         app()
     except TrtqError as error:
         if str(error):
@@ -107,7 +129,21 @@ def main() -> None:
         extra = EXTRAS[error.name]
         print(f"trtq: this needs '{error.name}', which is not installed; pip install 'trtq[{extra}]'", file=sys.stderr)
         sys.exit(MissingBackendError.exit_code)
+    except KeyboardInterrupt:
+        _end_interrupted()
     except SystemExit as stop:
-        if stop.code == INTERRUPTED and "TRTQ_CHILD" not in os.environ:
-            print("trtq: interrupted; run the same command again to go on", file=sys.stderr)
+        if stop.code == INTERRUPTED:
+            _end_interrupted()
         raise
+    finally:
+        # Nor does the interpreter look for garbage at its end.
+        gc.freeze()
+
+
+def _end_interrupted() -> NoReturn:
+    if "TRTQ_CHILD" not in os.environ:
+        print("trtq: interrupted; run the same command again to go on", file=sys.stderr)
+    # An interrupt inside `exec` of a text (dataclasses make their methods so) lets CPython end by the signal and not
+    # with the code that it is given, unless another text has run since.
+    exec("")
+    sys.exit(INTERRUPTED)

@@ -44,8 +44,15 @@ class Sample:
 class Dataset(Protocol):
     """A finite, indexable, deterministic sequence of samples."""
 
-    task: Task
-    classes: tuple[str, ...]
+    @property
+    def task(self) -> Task:
+        """What its labels are for."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The name of each class, in the order of their labels."""
+        ...
 
     def __len__(self) -> int: ...
 

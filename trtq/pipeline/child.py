@@ -36,12 +36,19 @@ def run_command(arguments: Sequence[str], *, threads: int) -> dict[str, Any]:
     """
     environment = {**os.environ, **{name: str(threads) for name in THREAD_VARIABLES}, CHILD_VARIABLE: "1"}
     command = [sys.executable, "-m", "trtq", *arguments]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    process = None
+    # A terminal interrupts both. Here it waits until there is a child to end; the child inherits that, and waits until
+    # its command line can handle an interrupt: at its start it would be a traceback.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         output, _ = process.communicate()
     except BaseException:
-        process.send_signal(signal.SIGINT)
-        process.wait()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if process is not None:
+            process.send_signal(signal.SIGINT)
+            process.wait()
         raise
     code = process.returncode
     if code in (INTERRUPTED, -signal.SIGINT):

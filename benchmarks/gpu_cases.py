@@ -286,7 +286,7 @@ def broken(request: dict[str, Any], outcome: Outcome) -> None:
 
 def whole_way(request: dict[str, Any], outcome: Outcome) -> None:
     """Build and load through the back end itself, manifest and all."""
-    from trtq.backends import BuildSpec, manifest, rtx
+    from trtq.backends import BuildSpec, manifest, rtx, rtx_runner
     from trtq.machine import machine
 
     samples, references = read_samples(Path(request["samples"]))
@@ -295,8 +295,8 @@ def whole_way(request: dict[str, Any], outcome: Outcome) -> None:
     outcome["plan_bytes"] = engine.plan_bytes
     here = machine(ask_driver=True)
     outcome["machine"] = here.to_json()
-    manifest.write(manifest.identify(spec, rtx.NAME, rtx.version()), engine, spec.onnx, here, {})
-    session = rtx.load(plan)
+    manifest.write(manifest.identify(spec, rtx.NAME, rtx.version()), engine, spec, here, {})
+    session = rtx_runner.load(plan)
     results = [session.run(feeds) for feeds in samples]
     outcome["sqnr_db"] = {kind: compared(results, wanted) for kind, wanted in references.items()}
 

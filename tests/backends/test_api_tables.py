@@ -8,14 +8,15 @@ from __future__ import annotations
 import ast
 import dataclasses
 import io
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import planner_cases
 import pytest
-import strict_builder
-from strict_builder import TABLES, Module, table
 
-from trtq.backends import BuildOptions, building, calibrator, dialects, planner, vendor_build
+from tests.backends import planner_cases, strict_builder
+from tests.backends.strict_builder import TABLES, Module, table
+from trtq.backends import BuildOptions, building, calibrator, cuda, dialects, planner, vendor_build
 from trtq.backends.calls import Bits, Named
 from trtq.backends.dialects import DIALECTS, Dialect
 from trtq.errors import ConfigError
@@ -70,7 +71,7 @@ def touched_in_source(source: str) -> set[str]:
     return names
 
 
-def missing(names: set[str], known: dict) -> set[str]:
+def missing(names: set[str], known: dict[str, Any]) -> set[str]:
     def there(name: str) -> bool:
         owner, _, member = name.partition(".")
         return owner in known and (not member or member in known[owner]["members"] or member == "__init__")
@@ -119,9 +120,9 @@ def test_the_check_can_fail() -> None:
     assert missing(touched_in_source("engine.num_bindings"), table("trt10.3")) == {"ICudaEngine.num_bindings"}
 
 
-def work(module: Module, plan: planner.BuildPlan, folder: Path) -> dict:
+def work(module: Module, plan: planner.BuildPlan, folder: Path) -> dict[str, Any]:
     request = building.request(plan, folder / "plan", folder, layers=not plan.dialect.ahead_of_time)
-    return vendor_build.work(module, request, io.StringIO(), calibrator.make)
+    return vendor_build.work(module, request, io.StringIO(), partial(calibrator.make, open_cuda=cuda.open_cuda))
 
 
 @pytest.mark.parametrize(("dialect", "case"), PLANNED, ids=lambda one: getattr(one, "name", ""))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from strict_vendor import Cuda
 
+from tests.backends.strict_vendor import Cuda
+from tests.conftest import present
 from trtq.backends import calibrator
 from trtq.errors import DataError
 
@@ -16,10 +18,14 @@ class Vendor:
     """The base classes of TensorRT's calibrators; what they do is called by TensorRT alone."""
 
     class IInt8EntropyCalibrator2:
-        pass
+        get_batch_size: Callable[[], int]
+        get_batch: Callable[[list[str]], list[int] | None]
+        read_calibration_cache: Callable[[], bytes | None]
+        write_calibration_cache: Callable[[memoryview], None]
 
     class IInt8MinMaxCalibrator:
-        pass
+        get_batch: Callable[[list[str]], list[int] | None]
+        read_calibration_cache: Callable[[], bytes | None]
 
 
 def save(folder: Path, *batches: np.ndarray) -> list[str]:
@@ -44,7 +50,7 @@ def test_batches_reach_the_device_one_after_the_other(tmp_path: Path) -> None:
     assert made.get_batch_size() == 2
     assert made.read_calibration_cache() is None
     for batch in batches:
-        (address,) = made.get_batch(["x"])
+        (address,) = present(made.get_batch(["x"]))
         assert np.array_equal(cuda.memory[address].view(np.float32).reshape(batch.shape), batch)
     assert made.get_batch(["x"]) is None
     made.write_calibration_cache(memoryview(b"TRT-8601-EntropyCalibration2\n"))
@@ -54,7 +60,14 @@ def test_batches_reach_the_device_one_after_the_other(tmp_path: Path) -> None:
 def test_a_cache_needs_no_gpu(tmp_path: Path) -> None:
     cache = tmp_path / "ranges.cache"
     cache.write_bytes(b"TRT-8601-EntropyCalibration2\nx: 3c010a14\n")
-    made = calibrator.make(Vendor, algorithm="minmax", cache=str(cache), batches=[], written=str(tmp_path / "out"))
+    made = calibrator.make(
+        Vendor,
+        algorithm="minmax",
+        cache=str(cache),
+        batches=[],
+        written=str(tmp_path / "out"),
+        open_cuda=lambda: pytest.fail("opened a device"),
+    )
     assert isinstance(made, Vendor.IInt8MinMaxCalibrator)
     assert made.read_calibration_cache() == cache.read_bytes()
     assert made.get_batch(["x"]) is None

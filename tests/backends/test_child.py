@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
-from trtq.backends import BuildOptions, child
+from trtq.backends import BuildOptions, Progress, child
 from trtq.errors import BuildError, OutputError
 
 NOTHING = BuildOptions()
@@ -23,9 +24,17 @@ GRANDCHILD = (
 DEEP = "import sys; sys.setrecursionlimit(10**6); f = lambda n: n and f(n - 1); f(60000); return {'deep': True}"
 
 
+class Run(Protocol):
+    def __call__(
+        self, body: str, options: BuildOptions = NOTHING, progress: Progress | None = None, **request: str
+    ) -> child.Outcome: ...
+
+
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def run(body: str, options: BuildOptions = NOTHING, progress=None, **request: str) -> child.Outcome:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    def run(
+        body: str, options: BuildOptions = NOTHING, progress: Progress | None = None, **request: str
+    ) -> child.Outcome:
         (tmp_path / "a_worker.py").write_text(
             f"from trtq.backends import worker\n\n\ndef work(request, log):\n    {body}\n\n\nworker.serve(work)\n"
         )
@@ -37,7 +46,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return run
 
 
-def test_request_in_outcome_back(run) -> None:
+def test_request_in_outcome_back(run: Run) -> None:
     seen: list[tuple[str, int, int]] = []
     body = "worker.tell('Parsing', 1, 2); log.write('[INFO] hello\\n[ERROR] cudaError 35\\n[ERROR] two\\nlines')\n"
     outcome = run(body + "    return {'sum': request['a'] + 'b'}", progress=lambda *step: seen.append(step), a="a")
@@ -47,34 +56,36 @@ def test_request_in_outcome_back(run) -> None:
     assert seen == [("Parsing", 1, 2)]
 
 
-def test_crash_is_told_with_the_last_words(run) -> None:
+def test_crash_is_told_with_the_last_words(run: Run) -> None:
     with pytest.raises(BuildError, match=r"net\.onnx: Vendor's builder crashed \(SIGSEGV\); its last words: it hurts"):
         run(CRASH)
 
 
-def test_what_it_raises_is_one_sentence(run) -> None:
+def test_what_it_raises_is_one_sentence(run: Run) -> None:
     with pytest.raises(BuildError, match=r"^net\.onnx: Vendor's builder ended early: ValueError: no$"):
         run("raise ValueError('no')")
 
 
-def test_what_it_cannot_write(run) -> None:
+def test_what_it_cannot_write(run: Run) -> None:
     with pytest.raises(OutputError, match=r"out: cannot be written .*No space left"):
         run("raise OSError(28, 'No space left on device')")
 
 
-def test_memory_limit(run) -> None:
+def test_memory_limit(run: Run) -> None:
     with pytest.raises(BuildError, match="needed more than 300 MiB and was stopped"):
         run(GROW, BuildOptions(memory_limit_mib=300, timeout_s=30))
 
 
-def test_memory_that_is_free_is_the_limit_where_none_is_set(run, tmp_path: Path, monkeypatch) -> None:
+def test_memory_that_is_free_is_the_limit_where_none_is_set(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 9999999 kB\nMemAvailable:     204800 kB\n")
     monkeypatch.setattr(child, "MEMORY_INFO", tmp_path / "meminfo")
     with pytest.raises(BuildError, match="nearly all of the 200 MiB that were free"):
         run(GROW, BuildOptions(timeout_s=30))
 
 
-def test_time_limit_ends_what_the_worker_started_too(run, tmp_path: Path) -> None:
+def test_time_limit_ends_what_the_worker_started_too(run: Run, tmp_path: Path) -> None:
     note = tmp_path / "note"
     with pytest.raises(BuildError, match=r"longer than 1\.5 s and was stopped"):
         run(GRANDCHILD, BuildOptions(timeout_s=1.5), note=str(note))
@@ -85,7 +96,7 @@ def test_time_limit_ends_what_the_worker_started_too(run, tmp_path: Path) -> Non
     assert not status.is_file() or " Z " in status.read_text()
 
 
-def test_an_exception_here_ends_it(run) -> None:
+def test_an_exception_here_ends_it(run: Run) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -95,7 +106,7 @@ def test_an_exception_here_ends_it(run) -> None:
     assert time.monotonic() - started < 10
 
 
-def test_the_stack_is_deep(run) -> None:
+def test_the_stack_is_deep(run: Run) -> None:
     assert run(DEEP).facts == {"deep": True}
 
 

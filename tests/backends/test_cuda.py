@@ -1,5 +1,6 @@
 """CUDA through cuda-python and pycuda: what is missing is said in a sentence, and pycuda is called as it wants."""
 
+import atexit
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +9,9 @@ import pytest
 
 from trtq.backends import cuda
 from trtq.errors import ConfigError, MissingBackendError, ModelError
+
+# cuda-python as the code under test has it, which finds it in either of two places; None where it is not installed.
+CUDART: Any = vars(cuda)["cudart"]
 
 
 @pytest.fixture(autouse=True)
@@ -25,15 +29,15 @@ def test_neither_package_is_a_sentence_that_says_what_to_install(monkeypatch: py
 
 
 def without_driver() -> None:
-    if cuda.cudart is None:
+    if CUDART is None:
         pytest.skip("cuda-python is not installed")
-    if cuda.cudart.cudaDriverGetVersion()[1]:
+    if CUDART.cudaDriverGetVersion()[1]:
         pytest.skip("there is a driver here; this is what happens without one")
 
 
 def test_no_driver_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     without_driver()
-    assert cuda.cudart is not None
+    assert CUDART is not None
     with pytest.raises(MissingBackendError) as caught:
         cuda.open_cuda()
     assert str(caught.value) == (
@@ -41,7 +45,7 @@ def test_no_driver_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
         "an engine runs on a machine with a GPU and its driver"
     )
     # The driver is there, but older than what cuda-python wants.
-    monkeypatch.setattr(cuda.cudart, "cudaDriverGetVersion", lambda: (0, 12060))
+    monkeypatch.setattr(CUDART, "cudaDriverGetVersion", lambda: (0, 12060))
     with pytest.raises(
         MissingBackendError, match=r"the driver takes CUDA 12\.6; install the cuda-python of that major"
     ):
@@ -107,7 +111,7 @@ class Memory:
         del Memory.live[int(self)]
 
 
-class Pinned(np.ndarray):  # type: ignore[type-arg]
+class Pinned(np.ndarray):
     """The owner that pycuda puts behind a page-locked array."""
 
     freed = 0
@@ -150,7 +154,7 @@ def test_pycuda_copies_times_and_frees(monkeypatch: pytest.MonkeyPatch) -> None:
     pushed: list[str] = []
     monkeypatch.setattr(cuda, "cudart", None)
     monkeypatch.setattr(cuda, "pycuda", pycuda_of_one_gpu(pushed))
-    monkeypatch.setattr(cuda.atexit, "register", lambda call: pushed.append("at exit"))
+    monkeypatch.setattr(atexit, "register", lambda call: pushed.append("at exit"))
     one = cuda.open_cuda()
     assert cuda.open_cuda() is one and pushed == ["push", "at exit"]
     assert one.device() == cuda.Device("Orin", "sm87", 8192, "12.6", "pycuda", "12.6")
@@ -168,7 +172,8 @@ def test_pycuda_copies_times_and_frees(monkeypatch: pytest.MonkeyPatch) -> None:
         one.synchronize(stream)
         with pytest.raises(ConfigError, match="pycuda has no CUDA graphs"), cuda.graph(one, stream, lambda: None):
             pass
-    assert not Memory.live and Pinned.freed == 1 and not one._held  # type: ignore[attr-defined]
+    assert isinstance(one, cuda._PyCuda)
+    assert not Memory.live and Pinned.freed == 1 and not one._held
     with pytest.raises(ModelError, match=r"does not suffice for taking 2097152\.0 MiB of the GPU's memory"):
         one.allocate(1 << 41)
 

@@ -20,17 +20,13 @@ NVDLA = "ImportError: /usr/lib/aarch64-linux-gnu/nvidia/libnvdla_compiler.so: un
 NO_CUDA = "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory"
 ORIN = Gpu("Orin", "sm87")
 ALL_MODULES = {"torch", "torchvision", "pytorch_quantization", "safetensors", "scipy", "cuda.bindings"}
+BARE = Machine("CPU", 4, (), 8192, "Linux", "3.10.12", (), (), None, None, (), None)
 PROGRAMS = {"dot": "/usr/bin/dot", "trtexec": "/usr/src/tensorrt/bin/trtexec"}
-
-
-def plain(**changes: object) -> Machine:
-    bare = Machine("CPU", 4, (), 8192, "Linux", "3.10.12", (), (), None, None, (), None)
-    return replace(bare, **changes)  # type: ignore[arg-type]
 
 
 def jetson(l4t: str, python: str = "3.10.12") -> Machine:
     board = Jetson("NVIDIA Jetson AGX Orin Developer Kit", l4t, None, "MAXN", ORIN)
-    return plain(python=python, gpus=(ORIN,), jetson=board)
+    return replace(BARE, python=python, gpus=(ORIN,), jetson=board)
 
 
 def works(found: Diagnosis, backend: str) -> dict[str, bool]:
@@ -43,7 +39,7 @@ def _every_back_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_bare_machine_says_what_to_install_for_everything() -> None:
-    found = judge(plain(), {}, set(), {}, device=False)
+    found = judge(BARE, {}, set(), {}, device=False)
     assert [one.does for one in found.abilities if one.works] == ["lint, unify, diff, layers"]
     assert all(not part.works and part.install for part in found.parts.values())
     for one in found.to_json()["abilities"]:
@@ -51,7 +47,7 @@ def test_a_bare_machine_says_what_to_install_for_everything() -> None:
 
 
 def test_a_workstation_with_all_of_it() -> None:
-    here = plain(gpus=(Gpu("NVIDIA L4", "sm89", 23034),), driver="550.54.14")
+    here = replace(BARE, gpus=(Gpu("NVIDIA L4", "sm89", 23034),), driver="550.54.14")
     probes = {
         "tensorrt": Probe("10.3.0", calibrators=True),
         "tensorrt_rtx": Probe("1.7.1.116"),
@@ -65,7 +61,7 @@ def test_a_workstation_with_all_of_it() -> None:
 
 
 def test_without_a_gpu_rtx_builds_and_does_not_run() -> None:
-    found = judge(plain(), {"tensorrt_rtx": Probe("1.7.1.116")}, ALL_MODULES, {}, device=False)
+    found = judge(BARE, {"tensorrt_rtx": Probe("1.7.1.116")}, ALL_MODULES, {}, device=False)
     assert works(found, "rtx") == {
         "fp32": True, "fp16": True, "explicit ptq": True, "qat": True, "run, bench": False,
     }  # fmt: skip
@@ -73,7 +69,7 @@ def test_without_a_gpu_rtx_builds_and_does_not_run() -> None:
 
 
 def test_tensorrt_11_has_no_implicit_mode() -> None:
-    here = plain(gpus=(Gpu("NVIDIA L4"),), driver="550.54.14")
+    here = replace(BARE, gpus=(Gpu("NVIDIA L4"),), driver="550.54.14")
     found = judge(here, {"tensorrt": Probe("11.4.0.106")}, ALL_MODULES, {}, device=True)
     assert not works(found, "trt").pop("implicit ptq")
     (implicit,) = [one for one in found.abilities if (one.backend, one.does) == ("trt", "implicit ptq")]
@@ -82,7 +78,7 @@ def test_tensorrt_11_has_no_implicit_mode() -> None:
 
 
 def test_a_gpu_that_the_container_does_not_see() -> None:
-    here = plain(gpus=(Gpu("NVIDIA L4"),), driver="550.54.14")
+    here = replace(BARE, gpus=(Gpu("NVIDIA L4"),), driver="550.54.14")
     found = judge(here, {"tensorrt": Probe(error=NO_CUDA)}, set(), {}, device=False)
     assert "cannot be reached" in found.parts["gpu"].problem
     assert "--gpus all" in found.parts["gpu"].install
@@ -135,7 +131,7 @@ def test_trtexec_is_found_where_it_may_be(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_what_is_required_is_said_to_be_missing() -> None:
-    found = judge(plain(), {}, set(), {}, device=False)
+    found = judge(BARE, {}, set(), {}, device=False)
     with pytest.raises(MissingBackendError, match="TensorRT is not installed") as caught:
         found.require(["trt"])
     assert caught.value.exit_code == 3

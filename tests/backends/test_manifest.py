@@ -39,8 +39,9 @@ def engine(plan: Path, content: bytes = b"a plan") -> Engine:
 
 def written(network: Path, here: Machine, device: str | None = None, **changes: Any) -> Path:
     plan = network.with_name("engine.rtx.plan")
-    identity = manifest.identify(BuildSpec(network, ("sm86",), "fp32"), "rtx", "1.7", device=device)
-    manifest.write(replace(identity, **changes), engine(plan), network, here, {"backend": "rtx"})
+    spec = BuildSpec(network, ("sm86",), "fp32")
+    identity = manifest.identify(spec, "rtx", "1.7", device=device)
+    manifest.write(replace(identity, **changes), engine(plan), spec, here, {"backend": "rtx"})
     return plan
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ from onnx import TensorProto, numpy_helper
 
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed (pip install trtq[ort])")
 
-import ort_networks as nets
-
+from tests.backends import ort_networks as nets
 from trtq import backends, qdq
 from trtq.backends import BuildSpec, ort, ort_native
+from trtq.config import Mode
 from trtq.errors import ConfigError, DataError, ModelError
 from trtq.machine import machine
 
@@ -33,10 +34,10 @@ BUILD_SCRIPT = (
 LEAST_SQNR_DB = 28.0
 
 
-def native(folder: Path, source: Path, mode: str = "qat") -> onnx.ModelProto:
+def native(folder: Path, source: Path, mode: Mode = "qat") -> onnx.ModelProto:
     """Build the native form; return the plan."""
     batches = nets.save_batches(folder / "batches")
-    spec = BuildSpec(source, mode=mode, calibration_batches=batches)  # type: ignore[arg-type]
+    spec = BuildSpec(source, mode=mode, calibration_batches=batches)
     engine = backends.builder("ort-native").build(spec, folder / ort_native.PLAN_NAME)
     assert engine.plan_bytes == engine.plan.stat().st_size
     return onnx.load(engine.plan)
@@ -208,7 +209,7 @@ def test_without_images_a_quantized_network_is_refused(built: Path, tmp_path: Pa
         (lambda batch: batch[:0], r"holds float32 \[0, 3, 16, 16\]"),
     ],
 )
-def test_unusable_batches_are_named(tmp_path: Path, spoil, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_unusable_batches_are_named(tmp_path: Path, spoil: Callable[[np.ndarray], np.ndarray], message: str) -> None:
     source = nets.quantized_network(tmp_path / "net.onnx", tmp_path / "batches")
     np.save(tmp_path / "batches" / "1.npy", spoil(nets.images(2)))
     with pytest.raises(DataError, match=message) as raised:

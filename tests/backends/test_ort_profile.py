@@ -8,8 +8,7 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed (pip install trtq[ort])")
 
-import ort_networks as nets
-
+from tests.backends import ort_networks as nets
 from trtq.backends.ort_profile import profile
 from trtq.errors import ModelError
 

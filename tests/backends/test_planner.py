@@ -6,24 +6,33 @@ import dataclasses
 import difflib
 import json
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import onnx
-import planner_cases
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.backends import planner_cases
 from trtq.backends import BuildOptions, BuildSpec, ShapeRange, building, calls, dialects, planner, rtx, shapes
-from trtq.backends.calls import Bits, Call, Held, Named
+from trtq.backends.calls import Argument, Bits, Call, Held, Named
 from trtq.backends.dialects import DIALECTS
 from trtq.backends.form import OnnxForm, form_of, misfit
+from trtq.config import Mode
 from trtq.errors import ConfigError, DataError, ModelError
 
 GOLDEN = Path(__file__).with_name("planner.golden.txt")
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
+NOTHING = BuildOptions()
 FLOAT, QUANTIZED = OnnxForm(17, False, "float", "float32"), OnnxForm(17, True, "int8", "float32")
+
+
+class File(TypedDict, total=False):
+    opset: int
+    quantized: str
+    half: bool
 
 
 def network(path: Path, *, opset: int = 17, quantized: str = "", half: bool = False, dynamic: bool = False) -> Path:
@@ -86,8 +95,8 @@ def test_no_engine_is_refittable() -> None:
     assert "REFIT" not in GOLDEN.read_text(encoding="utf-8")
 
 
-def spec(mode: str, **options: object) -> BuildSpec:
-    return BuildSpec(Path("n.onnx"), ("sm86",), mode, BuildOptions(**options))  # type: ignore[arg-type]
+def spec(mode: Mode, options: BuildOptions = NOTHING) -> BuildSpec:
+    return BuildSpec(Path("n.onnx"), ("sm86",), mode, options)
 
 
 RANGE = ShapeRange("x", (1, 3), (2, 3), (4, 3))
@@ -100,21 +109,36 @@ RANGE = ShapeRange("x", (1, 3), (2, 3), (4, 3))
         (spec("qat"), "trt10.3", False, "holds no Q/DQ nodes"),
         (spec("ptq"), "trt10.3", False, "needs a calibration cache or batches"),
         (dataclasses.replace(spec("qat"), calibration_cache=Path("c")), "trt10.3", True, "ignores a calibration"),
-        (spec("fp32", level=2), "trt8.5", False, "no builder optimization level; leave level out"),
-        (spec("fp32", level=6), "trt8.6", False, "must be 0 to 5"),
-        (spec("fp32", workspace_mib=0), "trt8.6", False, "greater than 0"),
-        (spec("fp32", dla_core=0), "trt8.6", False, "DLA computes in FP16 and INT8"),
-        (spec("fp16", dla_core=-1), "trt8.6", False, "count from 0"),
-        (spec("fp16", dla_core=0, profiles=((RANGE,),)), "trt8.6", False, "DLA takes fixed shapes"),
-        (spec("fp32", profiles=((RANGE,), ())), "trt8.6", False, "every profile names each dynamic input"),
-        (spec("fp32", profiles=((RANGE, RANGE),)), "trt8.6", False, "every profile names each dynamic input"),
+        (spec("fp32", BuildOptions(level=2)), "trt8.5", False, "no builder optimization level; leave level out"),
+        (spec("fp32", BuildOptions(level=6)), "trt8.6", False, "must be 0 to 5"),
+        (spec("fp32", BuildOptions(workspace_mib=0)), "trt8.6", False, "greater than 0"),
+        (spec("fp32", BuildOptions(dla_core=0)), "trt8.6", False, "DLA computes in FP16 and INT8"),
+        (spec("fp16", BuildOptions(dla_core=-1)), "trt8.6", False, "count from 0"),
+        (spec("fp16", BuildOptions(dla_core=0, profiles=((RANGE,),))), "trt8.6", False, "DLA takes fixed shapes"),
         (
-            spec("fp32", profiles=((ShapeRange("x", (2, 3), (1, 3), (4, 3)),),)),
+            spec("fp32", BuildOptions(profiles=((RANGE,), ()))),
+            "trt8.6",
+            False,
+            "every profile names each dynamic input",
+        ),
+        (
+            spec("fp32", BuildOptions(profiles=((RANGE, RANGE),))),
+            "trt8.6",
+            False,
+            "every profile names each dynamic input",
+        ),
+        (
+            spec("fp32", BuildOptions(profiles=((ShapeRange("x", (2, 3), (1, 3), (4, 3)),),))),
             "trt8.6",
             False,
             "the smallest, the usual and the largest",
         ),
-        (spec("fp32", profiles=((ShapeRange("x", (1,), (1, 3), (4, 3)),),)), "trt8.6", False, "of one rank"),
+        (
+            spec("fp32", BuildOptions(profiles=((ShapeRange("x", (1,), (1, 3), (4, 3)),),))),
+            "trt8.6",
+            False,
+            "of one rank",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_can(asked: BuildSpec, version: str, quantized: bool, message: str) -> None:
@@ -123,7 +147,7 @@ def test_what_cannot_be_is_refused_with_what_can(asked: BuildSpec, version: str,
 
 
 def test_implicit_ptq_is_not_strongly_typed() -> None:
-    asked = dataclasses.replace(spec("ptq", strongly_typed=True), calibration_cache=Path("c"))
+    asked = dataclasses.replace(spec("ptq", BuildOptions(strongly_typed=True)), calibration_cache=Path("c"))
     with pytest.raises(ConfigError, match="leave strongly_typed out"):
         planner.plan(asked, DIALECTS["trt10.3"], quantized=False)
 
@@ -153,11 +177,9 @@ def test_form_of_files(tmp_path: Path) -> None:
         ("trt11.4", "fp16", {"half": True}, None),
     ],
 )
-def test_file_of_another_form(
-    tmp_path: Path, version: str, mode: str, file: dict[str, object], message: str | None
-) -> None:
-    path = network(tmp_path / "n.onnx", **file)  # type: ignore[arg-type]
-    asked = BuildSpec(path, (), mode)  # type: ignore[arg-type]
+def test_file_of_another_form(tmp_path: Path, version: str, mode: Mode, file: File, message: str | None) -> None:
+    path = network(tmp_path / "n.onnx", **file)
+    asked = BuildSpec(path, (), mode)
     if message is None:
         assert building.plan_for(asked, DIALECTS[version]).mode == mode
         return
@@ -167,9 +189,9 @@ def test_file_of_another_form(
 
 
 def test_mode_of_a_file_that_names_none(tmp_path: Path) -> None:
+    files: tuple[File, ...] = ({"quantized": "int8"}, {"half": True}, {})
     modes = {
-        building.plan_for(BuildSpec(network(tmp_path / "n.onnx", **file)), DIALECTS["trt10.3"]).mode  # type: ignore[arg-type]
-        for file in ({"quantized": "int8"}, {"half": True}, {})
+        building.plan_for(BuildSpec(network(tmp_path / "n.onnx", **file)), DIALECTS["trt10.3"]).mode for file in files
     }
     assert modes == {"qat", "fp16", "fp32"}
 
@@ -209,7 +231,7 @@ ARGUMENTS = st.one_of(
 
 
 @given(st.lists(ARGUMENTS, max_size=4).map(tuple), st.booleans(), st.none() | st.text(max_size=5))
-def test_calls_survive_the_way_to_the_worker(arguments, sets, result) -> None:
+def test_calls_survive_the_way_to_the_worker(arguments: tuple[Argument, ...], sets: bool, result: str | None) -> None:
     call = Call("config", "set_flag", arguments, sets, result)
     assert calls.from_json(json.loads(json.dumps(call.to_json()))) == call
 

@@ -257,7 +257,7 @@ def test_the_builder_never_sees_where_a_network_lies(conv: Path, tmp_path: Path)
         folder.mkdir(parents=True)
         source = folder / conv.name
         source.write_bytes(conv.read_bytes())
-        planned = building.plan_for(BuildSpec(source), dialects.detect(rtx.trt))
+        planned = building.plan_for(BuildSpec(source), dialects.detect(trt))
         request = building.request(planned, folder / "plan", folder, layers=False)
         [parse] = [one for one in map(json.dumps, request["parse"]) if "parse_from_file" in one]
         assert f'"{conv.name}"' in parse and str(folder) not in parse

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from test_planner import network
 
+from tests.backends.test_planner import network
+from tests.installed import HAS_TRT
 from trtq import backends
 from trtq.backends import BuildOptions, BuildSpec, building, trt
 from trtq.backends.building import LAYERS_NAME
+from trtq.backends.child import Outcome
 from trtq.backends.dialects import DIALECTS
 from trtq.errors import ConfigError, MissingBackendError, ModelError
 
-without = pytest.mark.skipif(trt.trt is not None, reason="TensorRT is installed")
+without = pytest.mark.skipif(HAS_TRT, reason="TensorRT is installed")
 
 
 @without
@@ -84,4 +85,4 @@ def test_a_dla_core_that_is_not_there_is_said(tmp_path: Path) -> None:
     spec = BuildSpec(network(tmp_path / "n.onnx"), (), "fp16", BuildOptions(dla_core=1))
     planned = building.plan_for(spec, DIALECTS["trt8.6"])
     with pytest.raises(Exception, match="asks for DLA core 1, and TensorRT finds 0 here; leave dla_core out"):
-        building.built(SimpleNamespace(facts={"dla_cores": 0}), planned, trt.VENDOR)
+        building.built(Outcome({"dla_cores": 0}, ()), planned, trt.VENDOR)

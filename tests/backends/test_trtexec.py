@@ -6,13 +6,14 @@ import os
 import re
 import stat
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
-import planner_cases
 import pytest
-from test_planner import network
 
-from trtq.backends import BuildOptions, BuildSpec, command, dialects, planner, trtexec
+from tests.backends import planner_cases
+from tests.backends.test_planner import network
+from trtq.backends import BuildOptions, BuildSpec, command, dialects, doctor, planner, trtexec
 from trtq.backends.dialects import DIALECTS
 from trtq.errors import BuildError, ConfigError, MissingBackendError
 
@@ -83,8 +84,12 @@ def test_dialect_is_read_off_the_help_text() -> None:
     assert not dialects.from_help(newer, "11.1.0").weakly_typed
 
 
+class Program(Protocol):
+    def __call__(self, log: str, *, code: int = 0, writes: bool = True) -> Path: ...
+
+
 @pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
     """A program in trtexec's place that prints what a real one printed; the real one needs a GPU."""
 
     def make(log: str, *, code: int = 0, writes: bool = True) -> Path:
@@ -105,7 +110,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @real
-def test_build_by_a_program_that_replays_a_real_log(tmp_path: Path, program) -> None:
+def test_build_by_a_program_that_replays_a_real_log(tmp_path: Path, program: Program) -> None:
     program(BUILD.read_text())
     path = network(tmp_path / "n.onnx", quantized="int8")
     engine = trtexec.build(BuildSpec(path, (), "qat", BuildOptions(level=2)), tmp_path / "n.plan")
@@ -134,7 +139,9 @@ def test_build_by_a_program_that_replays_a_real_log(tmp_path: Path, program) -> 
         (("", ""), 0, False, "wrote no engine"),
     ],
 )
-def test_only_an_engine_is_success(tmp_path: Path, program, change, code: int, writes: bool, message: str) -> None:
+def test_only_an_engine_is_success(
+    tmp_path: Path, program: Program, change: tuple[str, str] | None, code: int, writes: bool, message: str
+) -> None:
     program("sh: not found" if change is None else BUILD.read_text().replace(*change), code=code, writes=writes)
     with pytest.raises(BuildError, match=message):
         trtexec.build(BuildSpec(network(tmp_path / "n.onnx"), (), "fp32"), tmp_path / "n.plan")
@@ -143,7 +150,7 @@ def test_only_an_engine_is_success(tmp_path: Path, program, change, code: int, w
 
 
 @real
-def test_it_takes_caches_and_no_images(tmp_path: Path, program) -> None:
+def test_it_takes_caches_and_no_images(tmp_path: Path, program: Program) -> None:
     program(BUILD.read_text())
     path = network(tmp_path / "n.onnx")
     (tmp_path / "b").mkdir()
@@ -159,7 +166,7 @@ def test_a_program_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         trtexec.version()
     monkeypatch.delenv(trtexec.PROGRAM_VARIABLE)
     monkeypatch.setenv("PATH", os.fspath(tmp_path))
-    monkeypatch.setattr(trtexec.doctor, "TRTEXEC_FOLDERS", ())
+    monkeypatch.setattr(doctor, "TRTEXEC_FOLDERS", ())
     with pytest.raises(MissingBackendError, match="not on PATH"):
         trtexec.version()
 

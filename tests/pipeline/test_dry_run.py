@@ -12,15 +12,15 @@ import pytest
 
 from benchmarks.hostile_networks import plain, quantized, save
 from tests.conftest import check_trtq, run_trtq, write_recipe
-from trtq.backends import BuildSpec
+from trtq.backends import BuildOptions, BuildSpec
 from trtq.backends.dialects import DIALECTS
-from trtq.config import EngineSpec, Recipe, load_recipe
+from trtq.config import DataSpec, EngineSpec, Mode, ModelSpec, Recipe, load_recipe
 from trtq.errors import ConfigError
 from trtq.pipeline import dry_run, engine
 from trtq.pipeline.build import build_recipe
 from trtq.pipeline.dry_run import check_recipe, chosen, dry_run_onnx, dry_run_recipe
 
-MODES = ("fp32", "fp16", "ptq", "qat")
+MODES: tuple[Mode, ...] = ("fp32", "fp16", "ptq", "qat")
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def recipe(tmp_path: Path) -> Recipe:
     return load_recipe(write_recipe(tmp_path))
 
 
-def with_engine(recipe: Recipe, **values: object) -> Recipe:
-    return replace(recipe, engine=replace(recipe.engine, **values))  # type: ignore[arg-type]
+def with_engine(recipe: Recipe, spec: EngineSpec) -> Recipe:
+    return replace(recipe, engine=spec)
 
 
 def test_one_recipe_on_six_tensorrts_in_four_modes(recipe: Recipe) -> None:
@@ -41,23 +41,23 @@ def test_one_recipe_on_six_tensorrts_in_four_modes(recipe: Recipe) -> None:
 
 
 def test_a_recipe_for_8_x(recipe: Recipe) -> None:
-    ready = with_engine(recipe, weights="float", opset=17)
+    ready = with_engine(recipe, EngineSpec(weights="float", opset=17))
     assert not any(one["refused"] for one in dry_run_recipe(ready, MODES, chosen(())))
     with pytest.raises(ConfigError, match=r'qat cannot go to TensorRT 8\.6: .*engine\.weights = "float"'):
         check_recipe(recipe, DIALECTS["trt8.6"], "qat")
     with pytest.raises(ConfigError, match=r"it is opset 19.*engine\.opset"):
-        check_recipe(with_engine(ready, opset=19), DIALECTS["trt8.6"], "fp32")
+        check_recipe(with_engine(ready, replace(ready.engine, opset=19)), DIALECTS["trt8.6"], "fp32")
 
 
 def test_implicit_ptq_is_of_the_float_network(recipe: Recipe) -> None:
-    asked = with_engine(recipe, ptq="implicit")
+    asked = with_engine(recipe, EngineSpec(ptq="implicit"))
     implicit, explicit = (check_recipe(asked, DIALECTS[name], "ptq") for name in ("trt10.16", "trt11.4"))
     assert (implicit.quantization, implicit.spec.onnx.parent.name) == ("implicit", "fp32")
     assert (explicit.quantization, explicit.spec.onnx.parent.name) == ("explicit", "ptq")
 
 
 def test_options_of_a_recipe_reach_the_plan(recipe: Recipe) -> None:
-    asked = with_engine(recipe, workspace_mib=64, level=4, timing_cache="t.cache", strongly_typed=True)
+    asked = with_engine(recipe, EngineSpec(workspace_mib=64, level=4, timing_cache="t.cache", strongly_typed=True))
     told = dry_run_recipe(asked, ["qat"], chosen(["10.3"]))[0]
     assert "config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, 67108864)" in told["calls"]
     assert "config.builder_optimization_level = 4" in told["calls"]
@@ -68,38 +68,36 @@ def test_options_of_a_recipe_reach_the_plan(recipe: Recipe) -> None:
 
 def test_a_dynamic_batch_and_a_dla_core_reach_the_plan(recipe: Recipe) -> None:
     size, dialect = recipe.data.image_size, chosen(["10.3"])
-    told = dry_run_recipe(with_engine(recipe, batch=8, dynamic_batch=(1, 16)), ["fp16"], dialect)[0]
+    told = dry_run_recipe(with_engine(recipe, EngineSpec(batch=8, dynamic_batch=(1, 16))), ["fp16"], dialect)[0]
     for word, batch in (("min", 1), ("opt", 8), ("max", 16)):
         assert f"--{word}Shapes=images:{batch}x3x{size}x{size}" in told["build_command"]
-    told = dry_run_recipe(with_engine(recipe, dla_core=1), ["fp16"], dialect)[0]
+    told = dry_run_recipe(with_engine(recipe, EngineSpec(dla_core=1)), ["fp16"], dialect)[0]
     assert "--useDLACore=1" in told["build_command"] and "--allowGPUFallback" in told["build_command"]
-    told = dry_run_recipe(with_engine(recipe, dynamic_batch=(1, 2), dla_core=1), ["fp16"], dialect)[0]
+    told = dry_run_recipe(with_engine(recipe, EngineSpec(dynamic_batch=(1, 2), dla_core=1)), ["fp16"], dialect)[0]
     assert "DLA takes fixed shapes alone" in told["refused"]
 
 
 def test_limits_change_nothing_of_what_is_made(recipe: Recipe) -> None:
-    limited = engine.engine_options(with_engine(recipe, timeout_s=9.0, memory_limit_mib=512))
+    limited = engine.engine_options(with_engine(recipe, EngineSpec(timeout_s=9.0, memory_limit_mib=512)))
     assert (limited.timeout_s, limited.memory_limit_mib) == (9.0, 512)
-    assert engine.options_json(limited) == engine.options_json(engine.BuildOptions())
+    assert engine.options_json(limited) == engine.options_json(BuildOptions())
 
 
 def test_a_recipe_is_checked_before_anything_is_made(recipe: Recipe) -> None:
     with pytest.raises(ConfigError, match=r"ptq cannot go to TensorRT 8\.5"):
-        build_recipe(with_engine(recipe, tensorrt=("8.5",)), ["ptq"], reporter=lambda label: lambda done, total: None)
+        build_recipe(
+            with_engine(recipe, EngineSpec(tensorrt=("8.5",))), ["ptq"], reporter=lambda label: lambda done, total: None
+        )
     assert not recipe.folder.exists()
     with pytest.raises(ConfigError, match="is not known"):
-        dry_run.check_recipe_backends(with_engine(recipe, tensorrt=("8.9",)), ["fp32"])
+        dry_run.check_recipe_backends(with_engine(recipe, EngineSpec(tensorrt=("8.9",))), ["fp32"])
     with pytest.raises(ConfigError, match=r"trt and rtx both write layers\.json"):
-        dry_run.check_recipe_backends(with_engine(recipe, backends=("trt", "rtx")), ["fp32"])
+        dry_run.check_recipe_backends(with_engine(recipe, EngineSpec(backends=("trt", "rtx"))), ["fp32"])
 
 
 def test_new_keys_are_optional() -> None:
-    assert (
-        engine.engine_options(
-            Recipe(Path("x.toml"), None, None, engine=EngineSpec())  # type: ignore[arg-type]
-        )
-        == engine.BuildOptions()
-    )
+    bare = Recipe(Path("x.toml"), ModelSpec("yolov7-tiny"), DataSpec("digits", 64), engine=EngineSpec())
+    assert engine.engine_options(bare) == BuildOptions()
 
 
 def test_command_line(tmp_path: Path) -> None:
@@ -115,18 +113,18 @@ def test_command_line(tmp_path: Path) -> None:
 def test_copies_that_a_build_makes_first_are_named(tmp_path: Path) -> None:
     path, folder = save(tmp_path / "net.onnx", plain()), tmp_path / "out"
 
-    def told(mode: str, version: str, **values: object) -> Mapping[str, Any]:
-        spec = BuildSpec(path, (), mode, **values)  # type: ignore[arg-type]
+    def told(mode: Mode, version: str, *, batches: Path | None = None, cache: Path | None = None) -> Mapping[str, Any]:
+        spec = BuildSpec(path, (), mode, calibration_batches=batches, calibration_cache=cache)
         return dry_run_onnx(spec, folder, chosen([version]))[0]
 
     assert told("fp16", "11.4")["build_command"].startswith(f"trtexec --onnx={folder / 'net.fp16.onnx'} ")
     assert told("fp16", "8.6")["build_command"].startswith(f"trtexec --onnx={path} ")
     assert told("ptq", "8.6")["onnx"]["weights"] == "float"
     assert f"--onnx={folder / 'net.ptq.onnx'}" in told("ptq", "11.4")["build_command"]
-    implicit = told("ptq", "10.16", calibration_batches=tmp_path / "images")
+    implicit = told("ptq", "10.16", batches=tmp_path / "images")
     assert implicit["quantization"] == "implicit" and "no images" in implicit["no_command"]
-    assert f"--calib={tmp_path / 'c'}" in told("ptq", "8.6", calibration_cache=tmp_path / "c")["build_command"]
-    assert "no implicit PTQ" in told("ptq", "11.4", calibration_cache=tmp_path / "c")["refused"]
+    assert f"--calib={tmp_path / 'c'}" in told("ptq", "8.6", cache=tmp_path / "c")["build_command"]
+    assert "no implicit PTQ" in told("ptq", "11.4", cache=tmp_path / "c")["refused"]
     assert not folder.exists()
 
 

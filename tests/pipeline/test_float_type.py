@@ -13,7 +13,7 @@ from tests.conftest import NAME, check_trtq, write_recipe
 from trtq.config import load_recipe
 from trtq.errors import ConfigError
 from trtq.layers.graph import load_layers
-from trtq.pipeline.modes import Plan, stages
+from trtq.pipeline.modes import BuiltMode, Plan, stages
 
 FLOAT16 = onnx.TensorProto.FLOAT16
 HALF = '[engine]\nfloat_type = "fp16"\nper_tensor_weights = true\nbackends = ["rtx", "ort"]\n'
@@ -25,16 +25,18 @@ def half(folder: Path, extra: str = HALF) -> Path:
     return recipe
 
 
-def names(recipe: Path, mode: str) -> list[str]:
-    plan = Plan(load_recipe(recipe), mode, lambda _: lambda done, total: None)  # type: ignore[arg-type]
+def names(recipe: Path, mode: BuiltMode) -> list[str]:
+    plan = Plan(load_recipe(recipe), mode, lambda _: lambda done, total: None)
     return [stage.name for stage in stages(plan)]
 
 
 def test_the_cast_is_a_stage_of_the_quantized_modes(tmp_path: Path) -> None:
     recipe = half(tmp_path)
-    for mode in ("naive", "ptq", "qat"):
+    quantized: tuple[BuiltMode, ...] = ("naive", "ptq", "qat")
+    for mode in quantized:
         assert names(recipe, mode)[-4:] == ["cast", "build-rtx", "build-ort", "eval"]
-    for mode in ("fp32", "fp16"):
+    plain: tuple[BuiltMode, ...] = ("fp32", "fp16")
+    for mode in plain:
         assert "cast" not in names(recipe, mode)
 
 

@@ -8,10 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,10 +21,11 @@ import pytest
 
 from benchmarks.hostile_networks import network, plain, quantized, save
 from tests.conftest import ROOT, check_trtq, run_trtq, sentences
-from trtq.backends import BuildOptions, BuildSpec, manifest, rtx
+from trtq import qdq
+from trtq.backends import BUILDERS, BuildOptions, BuildSpec, manifest, rtx
 from trtq.errors import BuildError, ConfigError, MissingBackendError, ModelError
 from trtq.machine import Gpu, machine
-from trtq.pipeline import engine, from_onnx, preflight
+from trtq.pipeline import engine, preflight
 from trtq.pipeline.from_onnx import Request, build_onnx, choose
 from trtq.rules import lint
 
@@ -83,7 +86,7 @@ def test_a_second_build_is_a_no_op(model: Path, tmp_path: Path) -> None:
     ],
     ids=["network", "target", "mode", "plan", "manifest"],
 )
-def test_what_differs_is_built_again(model: Path, tmp_path: Path, change) -> None:
+def test_what_differs_is_built_again(model: Path, tmp_path: Path, change: Callable[[Request], Request]) -> None:
     request = Request(model, tmp_path / "out", "rtx")
     build_onnx(request)
     request = change(request)
@@ -210,7 +213,7 @@ def test_auto_chooses_by_what_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingBackendError, match=r"pip install 'trtq\[rtx,ort\]'"):
         choose(bare)
     assert choose(replace(bare, packages=(("onnxruntime", "1.2"),)))[0] == ("ort",)
-    monkeypatch.setitem(from_onnx.backends.BUILDERS, "trt", "trtq.backends.trt")
+    monkeypatch.setitem(BUILDERS, "trt", "trtq.backends.trt")
     here = replace(bare, gpus=(Gpu("NVIDIA RTX A4000", "sm86"),), tensorrt=(("tensorrt", "10.3.0"),))
     assert choose(here)[0] == ("trt",)
     assert choose(replace(here, gpus=(), packages=(("onnxruntime", "1.2"),)))[0] == ("ort",)
@@ -236,7 +239,7 @@ def test_what_explains_a_failure_is_added_to_it(tmp_path: Path) -> None:
 def test_mending_leaves_nothing_that_is_refused(tmp_path: Path) -> None:
     model = save(tmp_path / "net.onnx", quantized(zero=128, zero_type=np.uint8, bias=True))
     build_onnx(Request(model, tmp_path / "out", "rtx", fix=True))
-    mended = preflight.qdq.load(tmp_path / "out" / "net.mended.onnx")
+    mended = qdq.load(tmp_path / "out" / "net.mended.onnx")
     assert not lint(mended, select=preflight.REFUSED)
     assert manifest.read(tmp_path / "out" / PLAN).identity.options["fix"] is True
     assert rtx.PLAN_NAME == PLAN
@@ -251,8 +254,9 @@ def test_the_command_line_says_what_it_built(model: Path, tmp_path: Path) -> Non
     assert "longer than 0.05 s" in sentences(limited.stderr)[0]
 
 
-def _layers(folder: Path) -> dict:
-    return json.loads((folder / "layers.json").read_text())
+def _layers(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / "layers.json").read_text())
+    return document
 
 
 @pytest.mark.skipif(find_spec("tensorrt") is not None, reason="TensorRT is installed")

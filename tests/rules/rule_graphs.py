@@ -14,7 +14,7 @@ from trtq import rules
 from trtq.rules import Context, Finding
 
 
-def graph(text: str, opset: int = 17, **constants: npt.NDArray[Any]) -> ir.Model:
+def graph(text: str, opset: int = 17, /, **constants: npt.ArrayLike) -> ir.Model:
     """Return the graph in ONNX text, with arrays as further initializers and every node named after its output.
 
     The text needs no header: `network (float[2] x) => (float[2] y) { y = Relu (x) }`.

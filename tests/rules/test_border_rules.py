@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 import pytest
-from placed import POOL, X, codes, mended_alike, network
-from rule_graphs import found, mend, operators, run
 
+from tests.installed import HAS_RTX
+from tests.rules.placed import OUTPUT, POOL, X, codes, mended_alike, network
+from tests.rules.rule_graphs import found, mend, operators, run
 from trtq import qdq
 from trtq.backends import BuildSpec, rtx
 
@@ -51,7 +53,7 @@ def test_a_chain_of_pools_with_a_pair_each_is_mended_at_once(tmp_path: Path) -> 
 
 def pool_types(model: ir.Model, folder: Path) -> list[str]:
     """What TensorRT-RTX's pools read."""
-    if rtx.trt is None:
+    if not HAS_RTX:
         pytest.skip("TensorRT-RTX is not installed (pip install trtq[rtx])")
     qdq.save(model, folder / "model.onnx")
     layers = rtx.build(BuildSpec(folder / "model.onnx"), folder / "model.plan").layers
@@ -92,13 +94,13 @@ def test_a_pool_that_something_reads_in_float_or_in_another_scale_is_no_matter_o
     ],
 )  # fmt: skip
 def test_a_convolution_takes_its_pad_over(pad: str, opset: int, convolution: str, pads: list[int]) -> None:
-    constants = {
+    constants: dict[str, npt.ArrayLike] = {
         "amounts": np.array([0, 0, 1, 0, 0, 0, 1, 2]),
         "some": np.array([1, 0, 1, 2]),
         "axes": np.array([2, -1]),
         "nothing": np.float32(0),
     }
-    model = network(f"p = {pad} \n p -> d @ s \n {convolution}", opset=opset, **constants)
+    model = network(f"p = {pad} \n p -> d @ s \n {convolution}", OUTPUT, opset, **constants)
     (finding,) = mended_alike(model, "TQ207")
     assert finding.tensors == ("p",) and finding.safety == "lossless"
     assert "Pad" not in operators(model)
@@ -154,7 +156,8 @@ def test_a_tensor_that_is_an_output_itself_gives_a_copy_to_the_other() -> None:
     model = network("x -> a @ s \n c = Conv (a, w) \n c -> y @ s", "float[1,2,6,6] c, float[1,2,6,6] y")
     mend(model, "TQ210")
     assert [value.name for value in model.graph.outputs] == ["c", "y"]
-    assert np.array_equal(*run(model, x=X))
+    c, y = run(model, x=X)
+    assert np.array_equal(c, y)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from placed import POOL, RANDOM, SCALES, W_Q, X, codes, mended_alike, network
-from rule_graphs import found, graph, mend, operators, run
 
+from tests.conftest import present
+from tests.ir_values import stored
+from tests.rules.placed import POOL, RANDOM, SCALES, W_Q, X, codes, mended_alike, network
+from tests.rules.rule_graphs import found, graph, mend, operators, run
 from trtq import predict, qdq, rules
 from trtq.rules import Context
 
@@ -76,7 +78,9 @@ def test_per_channel_weights_are_compared_channel_by_channel() -> None:
     weights, zeros = W_Q.astype(np.float32) / 100, np.zeros(2, np.int8)
     one = np.array([0.01, 0.02], np.float32)
     assert found(network(body, wf=weights, zeros=zeros, one=one, two=one), "TQ105") == []
-    (finding,) = found(network(body, wf=weights, zeros=zeros, one=one, two=one * np.float32([1, 0.5])), "TQ105")
+    (finding,) = found(
+        network(body, wf=weights, zeros=zeros, one=one, two=one * np.array([1, 0.5], np.float32)), "TQ105"
+    )
     assert finding.tensors == ("wf",) and "0.5 times" in finding.message
 
 
@@ -99,8 +103,8 @@ def test_float_weights_beside_a_quantized_activation_get_their_own_scales(name: 
     (finding,) = mended_alike(model, "TQ202", tolerance=0.06)
     assert finding.tensors == ("k",) and finding.removes == ("a_q",) and "weights" in finding.message
     assert codes(model) == []
-    (pair,) = [node for node in model.graph if node.op_type == "QuantizeLinear" and node.inputs[0].name == "k"]
-    assert qdq.reading.scale(pair).size == scales
+    (pair,) = [node for node in model.graph if node.op_type == "QuantizeLinear" and present(node.inputs[0]).name == "k"]
+    assert present(qdq.reading.scale(pair)).size == scales
 
 
 def test_weights_that_are_no_numbers_are_left_to_their_own_rule() -> None:
@@ -236,17 +240,17 @@ def test_a_batch_normalization_goes_into_weights_that_keep_their_integers(weight
     assert "BatchNormalization" not in operators(model) and operators(model).count("Conv") == 1
     for node in model.graph:
         if node.op_type == "DequantizeLinear" and qdq.reading.is_constant(node.inputs[0]):
-            stored = qdq.reading.constant(node.inputs[0])
+            integers = present(qdq.reading.constant(node.inputs[0]))
             signs = np.sign([gamma, -0.4]).reshape(2, 1, 1, 1)
-            assert np.array_equal(stored, constants["v_q"] * signs)
-            assert (qdq.reading.scale(node) > 0).all()
+            assert np.array_equal(integers, constants["v_q"] * signs)
+            assert (present(qdq.reading.scale(node)) > 0).all()
 
 
 def test_weights_that_two_convolutions_share_are_folded_for_one_alone() -> None:
     body = f"x -> a @ s \n c = Conv (a, w) \n n = {NORMALIZED[4:]} \n other = Conv (a, w) \n y = Add (n, other)"
     model = network(body, **NORMALIZATION)
     mended_alike(model, "TQ204", tolerance=1e-5)
-    assert np.array_equal(model.graph.initializers["w_q"].const_value.numpy(), W_Q)
+    assert np.array_equal(stored(model.graph.initializers["w_q"]), W_Q)
 
 
 @pytest.mark.parametrize(

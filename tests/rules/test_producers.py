@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from rule_graphs import run
 
+from tests.installed import needs_rtx
+from tests.rules.rule_graphs import run
 from trtq import qdq, rules
 from trtq.backends import BuildSpec, rtx
 from trtq.errors import ModelError
@@ -67,10 +68,10 @@ def outputs(model: ir.Model, image: np.ndarray) -> list[np.ndarray]:
 
 def sqnr_db(wanted: np.ndarray, found: np.ndarray) -> float:
     noise = float(np.square(wanted.astype(np.float64) - found).sum())
-    return 10 * np.log10(np.square(wanted.astype(np.float64)).sum() / max(noise, 1e-30))
+    return float(10 * np.log10(np.square(wanted.astype(np.float64)).sum() / max(noise, 1e-30)))
 
 
-@pytest.mark.skipif(rtx.trt is None, reason="TensorRT-RTX is not installed (pip install trtq[rtx])")
+@needs_rtx
 @pytest.mark.parametrize("name", [name for name, codes in FILES.items() if codes])
 def test_a_file_that_tensorrt_refuses_builds_with_every_convolution_int8_once_mended(name: str, tmp_path: Path) -> None:
     path, model = load(name)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import onnx_ir as ir
 import pytest
-from test_rules import content, parsed, runs
 
+from tests.conftest import present
+from tests.ir_values import producer
+from tests.rules.test_rules import content, parsed, runs
 from trtq import backends, qdq, rules
 from trtq.layers.graph import LayerGraph
 from trtq.predict import predict
@@ -59,13 +61,12 @@ def ranges(**known: float) -> Context:
 
 
 def scales(model: ir.Model) -> dict[str, float]:
-    return {
-        node.inputs[0].name: qdq.reading.scalar_scale(node) for node in model.graph if node.op_type == "QuantizeLinear"
-    }
+    quantizers = [node for node in model.graph if node.op_type == "QuantizeLinear"]
+    return {qdq.reading.name(node.inputs[0]): present(qdq.reading.scalar_scale(node)) for node in quantizers}
 
 
 def conversions(model: ir.Model) -> int:
-    return predict(model).signals.conversions
+    return present(predict(model).signals.conversions)
 
 
 def compiled(model: ir.Model, folder: Path) -> LayerGraph:
@@ -200,7 +201,7 @@ def test_a_float16_tensor_takes_a_float16_scale() -> None:
     context = ranges(shortcut=2.54)
     assert rules.fix(model, found(model, "TQ201", context=context), context=context) == 1
     (quantize,) = [node for node in residual.consumers() if node.op_type == "QuantizeLinear"]
-    assert quantize.inputs[1].const_value.dtype == ir.DataType.FLOAT16
+    assert present(present(quantize.inputs[1]).const_value).dtype == ir.DataType.FLOAT16
 
 
 CHAIN = f"""
@@ -223,12 +224,12 @@ def test_a_pool_chain_gets_one_pair_where_float_begins(end: str, tmp_path: Path)
     assert rules.fix(model, [finding]) == 1
     assert rules.lint(model) == ()
     readers = {node.op_type: node.inputs[0] for node in model.graph if node.op_type in ("Sigmoid", "Exp")}
-    assert readers["Sigmoid"] is readers["Exp"] and readers["Exp"].producer().op_type == "DequantizeLinear"
+    assert readers["Sigmoid"] is readers["Exp"] and producer(readers["Exp"]).op_type == "DequantizeLinear"
     pools = [node for node in model.graph if node.op_type == "MaxPool"]
-    assert all(node.inputs[0].producer().op_type != "DequantizeLinear" for node in pools)
+    assert all(producer(node.inputs[0]).op_type != "DequantizeLinear" for node in pools)
     once = compiled(model, tmp_path)
     assert reads(once, "maxpool") == ["int8", "int8"]
-    assert once.signals.traffic_bytes < twice.signals.traffic_bytes
+    assert present(once.signals.traffic_bytes) < present(twice.signals.traffic_bytes)
     runs(model)
 
 

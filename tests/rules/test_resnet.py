@@ -20,6 +20,8 @@ pytest.importorskip("pytorch_quantization", reason=NEEDED)
 import torch  # noqa: E402
 
 from benchmarks import resnet_fusion  # noqa: E402
+from tests.conftest import present  # noqa: E402
+from tests.ir_values import producer  # noqa: E402
 from trtq import qdq, rules  # noqa: E402
 from trtq.models.yolov7 import settle_batchnorm  # noqa: E402
 from trtq.predict import predict  # noqa: E402
@@ -46,9 +48,9 @@ def conversions(model: ir.Model) -> set[str]:
         if layer.kind in CONVERSIONS:
             quantize = nodes[layer.onnx_nodes[0]]
             if layer.kind == "dequantize":
-                quantize = quantize.inputs[0].producer()
+                quantize = producer(quantize.inputs[0])
             if quantize.inputs[0] is not model.graph.inputs[0]:
-                found.add(quantize.outputs[0].name)
+                found.add(present(quantize.outputs[0].name))
     return found
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 import pytest
-from rule_graphs import found, graph, mend, operators, run
 
+from tests.installed import needs_rtx
+from tests.rules.rule_graphs import found, graph, mend, operators, run
 from trtq import backends, qdq, rules
-from trtq.backends import BuildSpec, rtx, rtx_parser
+from trtq.backends import BuildSpec, rtx
 from trtq.errors import BuildError
 from trtq.pipeline.checking import lint_file
 from trtq.rules import Context
@@ -40,7 +42,7 @@ def data(name: str) -> Path:
     ],
 )
 def test_an_opset_is_too_new_for_its_target_alone(target: str | None, opset: int, reported: bool) -> None:
-    model = graph(PAIR, opset=opset, s=np.float32(0.1), z=np.int8(0))
+    model = graph(PAIR, opset, s=np.float32(0.1), z=np.int8(0))
     assert bool(found(model, "TQ401", Context(target=target))) == reported
 
 
@@ -48,8 +50,12 @@ def test_a_file_that_needs_no_new_operator_is_labelled_with_an_older_opset() -> 
     text = """network (float[1,2,4,4] x) => (float[1,2,2,2] y)
     { q = QuantizeLinear (x, s, z)  d = DequantizeLinear (q, s, z)  c = Conv (d, w)
       p = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (c)  a = Sigmoid (p)  y = Mul (p, a) }"""
-    constants = {"s": np.float32(0.1), "z": np.int8(0), "w": np.ones((2, 2, 1, 1), np.float32)}
-    model = graph(text, opset=22, **constants)
+    constants: dict[str, npt.ArrayLike] = {
+        "s": np.float32(0.1),
+        "z": np.int8(0),
+        "w": np.ones((2, 2, 1, 1), np.float32),
+    }
+    model = graph(text, 22, **constants)
     x = np.random.default_rng(0).standard_normal((1, 2, 4, 4)).astype(np.float32)
     before = run(model, x=x)
     mend(model, "TQ401", Context(target="trt8.5"))
@@ -68,8 +74,8 @@ def test_a_file_that_needs_no_new_operator_is_labelled_with_an_older_opset() -> 
 )
 def test_a_file_with_a_new_operator_has_to_be_exported_again(body: str) -> None:
     text = f"network (float[1,1,4,4] x) => (float[1,1,4,4] y) {{ {body} }}"
-    used = {"half": np.float16(0.25), "z": np.int8(0)} if "half" in body else {}
-    model = graph(text, opset=20, **used)
+    used: dict[str, npt.ArrayLike] = {"half": np.float16(0.25), "z": np.int8(0)} if "half" in body else {}
+    model = graph(text, 20, **used)
     [finding] = found(model, "TQ401", Context(target="trt8.6"))
     assert not finding.fixable and "export it again with opset 17" in finding.message
     assert rules.fix(model, [finding], context=Context(target="trt8.6")) == 0 and model.opset_imports[""] == 20
@@ -116,9 +122,6 @@ def test_many_operators_side_by_side_are_not_deep() -> None:
 def test_the_chain_that_overflows_the_builder_is_found() -> None:
     [finding] = found(qdq.load(data("deep3000.onnx")), "TQ405")
     assert "3000 operators" in finding.message
-
-
-needs_rtx = pytest.mark.skipif(rtx.trt is None, reason="TensorRT-RTX is not installed (pip install trtq[rtx])")
 
 
 @needs_rtx
@@ -170,11 +173,3 @@ def test_a_file_is_asked_about_while_it_is_linted_and_again_when_mended(tmp_path
     assert refused.tensors == ("levels",) and "DynamicQuantizeLinear" in refused.message
     assert "TQ402" not in [one.code for one in lint_file(path, target="trt10").findings]
     assert "TQ402" not in [one.code for one in lint_file(path, ignore=("TQ402",)).findings]
-
-
-@needs_rtx
-def test_a_parser_that_dies_refuses_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "net.onnx"
-    qdq.save(graph("network (float[1] x) => (float[1] y) { y = Relu (x) }"), path)
-    monkeypatch.setattr(rtx_parser, "SCRIPT", "import os; os.abort()")
-    assert backends.ask("rtx", path)() == (("y", "TensorRT-RTX: its parser died of the file (SIGABRT)"),)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rule_graphs import found, graph, mend, operators, run
 
+from tests.ir_values import stored
+from tests.rules.rule_graphs import found, graph, mend, operators, run
 from trtq import rules
 from trtq.rules import Context
 
@@ -22,12 +24,12 @@ IMAGE = np.random.default_rng(0).standard_normal((1, 2, 4, 4)).astype(np.float32
 
 def scale_of(model: ir.Model, output: str) -> np.ndarray:
     [node] = [node for node in model.graph if node.outputs[0].name == output]
-    return node.inputs[1].const_value.numpy()
+    return stored(node.inputs[1])
 
 
 def zero_point_of(model: ir.Model, output: str) -> np.ndarray:
     [node] = [node for node in model.graph if node.outputs[0].name == output]
-    return node.inputs[2].const_value.numpy()
+    return stored(node.inputs[2])
 
 
 @settings(max_examples=150, deadline=None)
@@ -127,9 +129,9 @@ def test_weights_that_do_not_fit_are_rounded_to_the_nearest_in_their_own_channel
     new = scale_of(model, "w")
     assert new[0] == scales[0] and new[2] == scales[2] and new[1] == pytest.approx(0.2 * 255 / 127)
     [node] = [node for node in model.graph if node.op_type == "DequantizeLinear"]
-    stored = node.inputs[0].const_value.numpy().astype(np.float64)
+    integers = stored(node.inputs[0]).astype(np.float64)
     exact = (w.astype(np.float64) - zero.reshape(3, 1, 1, 1)) * scales.reshape(3, 1, 1, 1)
-    error = np.abs(stored * new.reshape(3, 1, 1, 1) - exact).reshape(3, 2)
+    error = np.abs(integers * new.reshape(3, 1, 1, 1) - exact).reshape(3, 2)
     assert error[0].max() < 1e-6 and error[2].max() < 1e-6 and error[1].max() <= new[1] / 2
 
 
@@ -138,7 +140,7 @@ def test_float_weights_are_cut_where_the_old_range_cut_them() -> None:
     model = graph(FLOAT_CONV, w=w, s=np.float32(0.02), z=np.uint8(0))
     before = run(model, x=IMAGE)
     mend(model, "TQ302")
-    kept = next(node.inputs[0] for node in model.graph if node.op_type == "QuantizeLinear").const_value.numpy()
+    kept = stored(next(node.inputs[0] for node in model.graph if node.op_type == "QuantizeLinear"))
     assert kept.min() == 0 and kept.max() == pytest.approx(255 * 0.02)
     assert np.abs(run(model, x=IMAGE)[0] - before[0]).max() < 2 * 4 * 0.04
 
@@ -185,7 +187,7 @@ def test_a_missing_zero_point_is_not_guessed() -> None:
     [finding] = found(graph(text, s=np.float32(0.1)), "TQ303")
     assert not finding.fixable and "say which was meant" in finding.message
     told = text.replace("QuantizeLinear (x", "QuantizeLinear <output_dtype = 3> (x", 1)
-    assert found(graph(told, opset=21, s=np.float32(0.1)), "TQ303") == []
+    assert found(graph(told, 21, s=np.float32(0.1)), "TQ303") == []
 
 
 def test_a_missing_zero_point_is_added_where_no_number_changes() -> None:
@@ -241,7 +243,11 @@ def test_a_wrong_axis_is_mended_for_each_operator() -> None:
         text = f"""network (float[4,2] x) => (float[4,2] y)
         {{ q = QuantizeLinear <axis = AXIS> (w, s, z)  d = DequantizeLinear <axis = AXIS> (q, s, z)
           y = {operator} {attributes} (x, d) }}"""
-        constants = {"w": w, "s": np.array([0.02, 0.03], np.float32), "z": np.zeros(2, np.int8)}
+        constants: dict[str, npt.ArrayLike] = {
+            "w": w,
+            "s": np.array([0.02, 0.03], np.float32),
+            "z": np.zeros(2, np.int8),
+        }
         assert found(graph(text.replace("AXIS", str(right)), **constants), "TQ307") == []
         model = graph(text.replace("AXIS", str(1 - right)), **constants)
         x = IMAGE[0, 0, :, :2]
@@ -270,7 +276,7 @@ HALF_CONV = """network (float16[1,2,4,4] x) => (float16[1,3,4,4] y)
 def test_a_pair_of_two_float_types_becomes_one_type_and_a_cast() -> None:
     w = np.array([1.0, -1.27, 0.5, 0.25, 0.75, 1.0], np.float32).reshape(3, 2, 1, 1)
     scales = np.array([0.0625, 0.03125, 0.0625], np.float32)
-    model = graph(HALF_CONV, opset=19, w=w, s=scales, t=scales.astype(np.float16), z=np.zeros(3, np.int8))
+    model = graph(HALF_CONV, 19, w=w, s=scales, t=scales.astype(np.float16), z=np.zeros(3, np.int8))
     before = run(model, x=IMAGE.astype(np.float16))
     [finding] = mend(model, "TQ308")
     assert "float and float16" in finding.message
@@ -282,16 +288,16 @@ def test_half_precision_that_agrees_is_legal_and_scales_too_small_for_it_stay() 
     w = np.ones((3, 2, 1, 1), np.float16)
     halves = np.full(3, 0.0625, np.float16)
     zero = np.zeros(3, np.int8)
-    assert found(graph(HALF_CONV, opset=19, w=w, s=halves, t=halves, z=zero), "TQ308") == []
+    assert found(graph(HALF_CONV, 19, w=w, s=halves, t=halves, z=zero), "TQ308") == []
     tiny = np.full(3, 1e-6, np.float32)
-    model = graph(HALF_CONV, opset=23, w=w, s=tiny, t=tiny, z=zero)
+    model = graph(HALF_CONV, 23, w=w, s=tiny, t=tiny, z=zero)
     assert [finding.fixable for finding in found(model, "TQ308")] == [False]
 
 
 def test_a_type_that_the_file_does_not_state_is_followed() -> None:
     text = """network (float[1,2,4,4] x) => (float[1,2,4,4] y)
     { h = Cast <to = 10> (x)  r = Relu (h)  q = QuantizeLinear (r, s, z)  y = DequantizeLinear (q, s, z) }"""
-    model = graph(text, opset=23, s=np.float32(0.25), z=np.int8(0))
+    model = graph(text, 23, s=np.float32(0.25), z=np.int8(0))
     for value in (node.outputs[0] for node in model.graph):
         value.type = None
     assert [finding.tensors for finding in found(model, "TQ308")] == [("r",)]

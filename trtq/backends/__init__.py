@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-import numpy.typing as npt
-
 from trtq.config import Mode, did_you_mean
 from trtq.errors import ConfigError
-from trtq.layers.graph import LayerGraph
 
-# What a parser refuses: the tensor that each refused node writes, and why; asked before, waited for when called.
-Refusals = Callable[[], tuple[tuple[str, str], ...]]
+if TYPE_CHECKING:
+    # A builder's child process imports this room too, and starts in half the time without these.
+    import numpy.typing as npt
+
+    from trtq.backends.onnx_file import Checked
+    from trtq.layers.graph import LayerGraph
+
+# What a parser refuses: the tensor that each refused node writes, None where it is the whole file, and why; asked
+# before, waited for when called.
+Refusals = Callable[[], tuple[tuple[str | None, str], ...]]
 
 BUILDERS: dict[str, str] = {
     "trt": "trtq.backends.trt",
@@ -31,7 +36,7 @@ RUNNERS: dict[str, str] = {
     "trt": "trtq.backends.trt",
     "ort": "trtq.backends.ort",
     "ort-native": "trtq.backends.ort_native",
-    "rtx": "trtq.backends.rtx",
+    "rtx": "trtq.backends.rtx_runner",
 }
 
 
@@ -65,7 +70,7 @@ class BuildSpec:
 
     mode: "qat" and "ptq" with Q/DQ in the file are explicit quantization; "ptq" of a float file is implicit and needs
     a calibration cache (TensorRT's own text) or batches (a folder of .npy files, one batch each, in order of name);
-    None builds the file as it is.
+    None builds the file as it is. known: what a check found out about the file, so that it is not read again.
     """
 
     onnx: Path
@@ -74,6 +79,7 @@ class BuildSpec:
     options: BuildOptions = BuildOptions()
     calibration_cache: Path | None = None
     calibration_batches: Path | None = None
+    known: Checked | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -145,8 +151,8 @@ class Parser(Protocol):
 
     NAME: str
 
-    def ask(self, path: Path) -> Refusals:
-        """Start asking what is refused of an ONNX file; the returned function waits for the answer."""
+    def ask(self, path: Path, weights_bytes: int = 0) -> Refusals:
+        """Start asking what is refused of an ONNX file and its other files; the returned function waits for that."""
 
 
 class Runner(Protocol):
@@ -169,9 +175,12 @@ def runner(name: str) -> Runner:
     return cast(Runner, _module(name, RUNNERS))
 
 
-def ask(name: str, path: Path) -> Refusals:
-    """Start asking that back end's parser what it refuses in an ONNX file; raises `ConfigError` for an unknown name."""
-    return cast(Parser, _module(name, PARSERS)).ask(path)
+def ask(name: str, path: Path, weights_bytes: int = 0) -> Refusals:
+    """Start asking that back end's parser what it refuses in an ONNX file; raises `ConfigError` for an unknown name.
+
+    weights_bytes: what the file keeps in others beside it, which the parser reads too.
+    """
+    return cast(Parser, _module(name, PARSERS)).ask(path, weights_bytes)
 
 
 def _module(name: str, known: Mapping[str, str]) -> object:
@@ -184,7 +193,7 @@ def _module(name: str, known: Mapping[str, str]) -> object:
 
 if TYPE_CHECKING:
     # What mypy proves here: each module fits its protocol.
-    from trtq.backends import ort, ort_native, rtx, rtx_parser, trt, trtexec
+    from trtq.backends import ort, ort_native, rtx, rtx_parser, rtx_runner, trt, trtexec
 
     _rtx: Builder = rtx
     _ort: Builder = ort
@@ -194,5 +203,5 @@ if TYPE_CHECKING:
     _rtx_parser: Parser = rtx_parser
     _ort_runner: Runner = ort
     _ort_native_runner: Runner = ort_native
-    _rtx_runner: Runner = rtx
+    _rtx_runner: Runner = rtx_runner
     _trt_runner: Runner = trt

@@ -8,13 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from trtq import files
 from trtq.backends import BuildSpec, calibrator, child, onnx_file, planner
 from trtq.backends.calls import Call
 from trtq.backends.dialects import Dialect
-from trtq.backends.form import form_of, misfit
+from trtq.backends.form import misfit
 from trtq.backends.planner import BuildPlan
 from trtq.errors import BuildError, ModelError
 
@@ -50,8 +48,8 @@ def plan_for(spec: BuildSpec, dialect: Dialect, *, read_batches: bool = True) ->
     read_batches: look at calibration batches too. Raises `ModelError` for a broken file, `FormError` for another form,
     `ConfigError` for what the dialect does not have, and `DataError` for batches that do not fit the network.
     """
-    network = onnx_file.check(spec.onnx)
-    found = form_of(network)
+    spec = replace(spec, known=onnx_file.known(spec))
+    found = onnx_file.known(spec).form
     if spec.mode is None:
         spec = replace(spec, mode="qat" if found.quantizers else "fp16" if found.floats == "float16" else "fp32")
     planned = planner.plan(spec, dialect, quantized=found.quantizers)
@@ -59,7 +57,7 @@ def plan_for(spec: BuildSpec, dialect: Dialect, *, read_batches: bool = True) ->
     if complaint is not None:
         raise FormError(f"{spec.onnx}: {complaint}")
     if read_batches and planned.quantization == "implicit" and spec.calibration_batches is not None:
-        calibrator.check_batches(calibrator.batch_files(spec.calibration_batches), _calibration_shape(spec, network))
+        calibrator.check_batches(calibrator.batch_files(spec.calibration_batches), _calibration_shape(spec))
     return planned
 
 
@@ -141,9 +139,11 @@ def _calibration(planned: BuildPlan, folder: Path) -> dict[str, Any]:
     }
 
 
-def _calibration_shape(spec: BuildSpec, network: onnx.ModelProto) -> tuple[int, ...]:
+def _calibration_shape(spec: BuildSpec) -> tuple[int, ...]:
     """Return the shape that calibration runs with: the usual one of the first profile, or the network's own."""
-    return spec.options.profiles[0][0].usual if spec.options.profiles else calibrator.input_shape(network)
+    if spec.options.profiles:
+        return spec.options.profiles[0][0].usual
+    return calibrator.input_shape(onnx_file.load(spec.onnx))
 
 
 def _parse_reason(errors: list[dict[str, Any]], vendor: Vendor) -> str:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
-from trtq.backends import cuda
 from trtq.errors import DataError
+
+if TYPE_CHECKING:
+    from trtq.backends.cuda import Bytes, Cuda
 
 Algorithm = Literal["entropy", "minmax"]
 # Entropy is what convolutional networks and DLA want; MinMax keeps the whole range.
@@ -64,11 +66,12 @@ def make(
     cache: str | None,
     batches: Sequence[str],
     written: str,
-    open_cuda: Callable[[], cuda.Cuda] = cuda.open_cuda,
+    open_cuda: Callable[[], Cuda],
 ) -> Any:
     """Return a calibrator of the vendor's that feeds `batches` and keeps the cache that TensorRT makes in `written`.
 
     cache: one of an earlier calibration; with it the GPU gets no batch. Batches were checked by `check_batches`.
+    open_cuda: `cuda.open_cuda`, which a parent that only checks batches does without.
     """
     base: Any = getattr(vendor, CLASSES[algorithm])
     feed = _Feed([Path(one) for one in batches], open_cuda)
@@ -95,10 +98,10 @@ def make(
 class _Feed:
     """Batches on their way to the device, one buffer for all."""
 
-    def __init__(self, files: Sequence[Path], open_cuda: Callable[[], cuda.Cuda]) -> None:
+    def __init__(self, files: Sequence[Path], open_cuda: Callable[[], Cuda]) -> None:
         self._files = iter(files)
         self._open_cuda = open_cuda
-        self._device: tuple[cuda.Cuda, int, int, cuda.Bytes] | None = None
+        self._device: tuple[Cuda, int, int, Bytes] | None = None
         self.size = int(_read(files[0]).shape[0]) if files else 1
 
     def next(self) -> list[int] | None:
@@ -113,7 +116,7 @@ class _Feed:
         device.synchronize(stream)
         return [address]
 
-    def _open(self, size_bytes: int) -> tuple[cuda.Cuda, int, int, cuda.Bytes]:
+    def _open(self, size_bytes: int) -> tuple[Cuda, int, int, Bytes]:
         # The worker's end frees all: TensorRT may read the buffer until the engine is built.
         device = self._open_cuda()
         self._device = device, device.allocate(size_bytes), device.create_stream(), device.allocate_pinned(size_bytes)

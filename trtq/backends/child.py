@@ -127,6 +127,14 @@ def resident_mib(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20 + sum(resident_mib(int(child)) for child in children)
 
 
+def free_mib() -> float | None:
+    """Return the memory that is free here, None where /proc does not tell."""
+    if not MEMORY_INFO.is_file():
+        return None
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", MEMORY_INFO.read_text(encoding="utf-8"), re.MULTILINE)
+    return int(found[1]) / 1024 if found else None
+
+
 class _Guard(threading.Thread):
     """Ends a process that crosses its time or memory limit; `stopped` says why."""
 
@@ -136,7 +144,7 @@ class _Guard(threading.Thread):
         self._process = process
         self._timeout_s = options.timeout_s
         self._limit_mib = options.memory_limit_mib
-        self._free_mib = _free_mib()
+        self._free_mib = free_mib()
         self._done = threading.Event()
 
     def __enter__(self) -> _Guard:
@@ -197,13 +205,6 @@ def _python_path() -> str:
     package = find_spec("trtq")
     assert package is not None and package.origin is not None
     return os.pathsep.join([str(Path(package.origin).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-
-
-def _free_mib() -> float | None:
-    if not MEMORY_INFO.is_file():
-        return None
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", MEMORY_INFO.read_text(encoding="utf-8"), re.MULTILINE)
-    return int(found[1]) / 1024 if found else None
 
 
 def _reported(line: str, progress: Progress | None) -> bool:

@@ -45,7 +45,8 @@ def form_of(model: onnx.ModelProto) -> OnnxForm:
     types = {one.name: one.data_type for one in model.graph.initializer}
     quantizers = [node for node in model.graph.node if node.op_type in (QUANTIZE, DEQUANTIZE)]
     stored = any(
-        node.op_type == DEQUANTIZE and types.get(node.input[0]) == onnx.TensorProto.INT8 for node in quantizers
+        node.op_type == DEQUANTIZE and node.input and types.get(node.input[0]) == onnx.TensorProto.INT8
+        for node in quantizers
     )
     return OnnxForm(
         opset=max((one.version for one in model.opset_import if one.domain in STANDARD_DOMAINS), default=1),

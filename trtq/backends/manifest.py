@@ -13,6 +13,7 @@ from typing import Any
 
 from trtq import __version__, files
 from trtq.backends import BuildSpec, Engine, onnx_file
+from trtq.backends.onnx_file import Source
 from trtq.config import Mode
 from trtq.errors import ModelError
 from trtq.machine import Gpu, Machine
@@ -61,26 +62,27 @@ def path_of(plan: Path) -> Path:
 
 
 def identify(
-    spec: BuildSpec, backend: str, version: str, *, device: str | None = None, recipe: Path | None = None
+    spec: BuildSpec,
+    backend: str,
+    version: str,
+    *,
+    device: str | None = None,
+    recipe: Path | None = None,
+    source: Source | None = None,
 ) -> Identity:
-    """Return the identity of what `spec` builds; raises `ModelError` where an input cannot be read."""
+    """Return the identity of what `spec` builds; raises `ModelError` where an input cannot be read.
+
+    source: the spec's file, where it has been read already.
+    """
     options = {name: value for name, value in asdict(spec.options).items() if name not in LIMITS}
     options["timing_cache"] = None if spec.options.timing_cache is None else str(spec.options.timing_cache)
     calibration = spec.calibration_cache or spec.calibration_batches
-    inputs = onnx_hashes(spec.onnx)
+    inputs = _hashes(source or onnx_file.read(spec.onnx))
     if calibration is not None:
         inputs["calibration"] = hash_of(calibration)
     if recipe is not None:
         inputs["recipe"] = files.sha256(recipe)
     return Identity(backend, version, spec.mode, spec.targets, device, inputs, options)
-
-
-def onnx_hashes(path: Path) -> dict[str, str]:
-    """Return the SHA-256 of an ONNX file and of each of its external data files; raises `ModelError`."""
-    hashes = {"onnx": files.sha256(path)}
-    for file in onnx_file.external_files(onnx_file.load(path), path):
-        hashes[f"onnx:{file.relative_to(path.resolve().parent)}"] = files.sha256(file)
-    return hashes
 
 
 def hash_of(path: Path) -> str:
@@ -94,11 +96,11 @@ def hash_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write(identity: Identity, engine: Engine, onnx: Path, machine: Machine, facts: Mapping[str, Any]) -> Manifest:
-    """Write the manifest of a plan that has just been built from `onnx`, atomically; raises `OutputError`."""
+def write(identity: Identity, engine: Engine, spec: BuildSpec, machine: Machine, facts: Mapping[str, Any]) -> Manifest:
+    """Write the manifest of a plan that has just been built from `spec`, atomically; raises `OutputError`."""
     manifest = Manifest(
         identity=identity,
-        onnx_sha256=files.sha256(onnx),
+        onnx_sha256=onnx_file.sha256_of(spec),
         plan_bytes=engine.plan_bytes,
         plan_sha256=files.sha256(engine.plan),
         build_s=round(engine.build_s, 3),
@@ -157,6 +159,14 @@ def check_loadable(plan: Path, machine: Machine, *, backend: str, version: str) 
     if identity.targets:
         _check_gpu(plan, identity, machine.gpus[0] if machine.gpus else None)
     return manifest
+
+
+def _hashes(source: Source) -> dict[str, str]:
+    """Return the SHA-256 of an ONNX file and of each of its external data files; raises `ModelError`."""
+    hashes, folder = {"onnx": source.sha256}, source.path.resolve().parent
+    for file in onnx_file.external_files(source.network, source.path):
+        hashes[f"onnx:{file.relative_to(folder)}"] = files.sha256(file)
+    return hashes
 
 
 def _check_gpu(plan: Path, identity: Identity, gpu: Gpu | None) -> None:

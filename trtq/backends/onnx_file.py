@@ -2,19 +2,62 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
+from trtq import files
+from trtq.backends import BuildSpec
+from trtq.backends.form import OnnxForm, form_of
 from trtq.errors import ModelError
 
 # Attributes of convolutions and pools, with how many numbers each has for one of the kernel's dimensions.
 WINDOW = {"pads": 2, "strides": 1, "dilations": 1}
+# Attributes without a tensor or a graph in them.
+PLAIN_ATTRIBUTES = frozenset(
+    getattr(onnx.AttributeProto, name) for name in ("FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS")
+)
 NO_SHAPE = "Field 'shape' of 'type' is required but missing"
+
+
+# Device, inode, bytes and times of a file: another one at its path, or other bytes in it, have another state.
+State = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An ONNX file as it was read, once for all who ask: its bytes, and the network, without its external data."""
+
+    path: Path
+    content: bytes
+    network: onnx.ModelProto
+    state: State
+
+    @cached_property
+    def sha256(self) -> str:
+        """The SHA-256 of the bytes that were read."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is known of an ONNX file that passed the check, as small as a spec may carry; weights: its other files."""
+
+    sha256: str
+    form: OnnxForm
+    weights: tuple[Path, ...]
+    states: tuple[State | None, ...]
+
+    def holds(self, path: Path) -> bool:
+        """Tell whether `path` and its weights are still the files that were checked."""
+        return self.states == tuple(map(_state, (path, *self.weights)))
 
 
 def check(path: Path) -> onnx.ModelProto:
@@ -22,21 +65,45 @@ def check(path: Path) -> onnx.ModelProto:
 
     A graph input or output whose shape is not declared is let through: builders infer it.
     """
-    model = load(path)
-    fault = _fault(str(path))
+    source = read(path)
+    checked(source)
+    return source.network
+
+
+def checked(source: Source) -> Checked:
+    """Return what is known of a file that passes the check; raises `ModelError` where it does not."""
+    model, path = source.network, source.path
+    fault = _fault(source.content if _is_whole(model) else str(path))
     if fault is not None and NO_SHAPE in fault:
         fault = _fault(_with_shapes(model))
     if fault is not None:
         raise ModelError(f"{path}: is not a valid ONNX file ({fault}); export it again")
     _check_windows(model, path)
     _check_sizes(model, path)
-    external_files(model, path)
+    weights = external_files(model, path)
     _check_external_sizes(model, path)
-    return model
+    return Checked(source.sha256, form_of(model), weights, (source.state, *map(_state, weights)))
+
+
+def known(spec: BuildSpec) -> Checked:
+    """Return what is known of the spec's file, which is read and checked where nothing holds; raises `ModelError`."""
+    if spec.known is not None and spec.known.holds(spec.onnx):
+        return spec.known
+    return checked(read(spec.onnx))
+
+
+def sha256_of(spec: BuildSpec) -> str:
+    """Return the SHA-256 of the spec's file, which is read where nothing holds; raises `ModelError`."""
+    return spec.known.sha256 if spec.known is not None and spec.known.holds(spec.onnx) else files.sha256(spec.onnx)
 
 
 def load(path: Path) -> onnx.ModelProto:
     """Parse an ONNX file, without its external data; raises `ModelError` where it is missing, empty or not ONNX."""
+    return read(path).network
+
+
+def read(path: Path) -> Source:
+    """Read and parse an ONNX file; raises `ModelError` where it is missing, empty or not ONNX."""
     if not str(path).isascii() and not _is_text(os.fsencode(path)):
         raise ModelError(f"{path}: its name is not UTF-8, and ONNX's own library cannot open it; rename it")
     try:
@@ -44,7 +111,9 @@ def load(path: Path) -> onnx.ModelProto:
             raise ModelError(f"{path}: is not a file; name an ONNX file")
         if path.stat().st_size == 0:
             raise ModelError(f"{path}: is an empty file; export the network again")
-        model = onnx.load(str(path), format="protobuf", load_external_data=False)
+        with path.open("rb") as file:
+            content, state = file.read(), _numbers(os.fstat(file.fileno()))
+        model = onnx.load_model_from_string(content)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()})") from error
     except DecodeError as error:
@@ -52,7 +121,7 @@ def load(path: Path) -> onnx.ModelProto:
     if not model.graph.node or not model.graph.output:
         raise ModelError(f"{path}: holds no network (no nodes, or no outputs); export it again")
     _check_names(model, path)
-    return model
+    return Source(path, content, model, state)
 
 
 def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
@@ -82,8 +151,32 @@ def one_line(text: str, limit: int = 300) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def _fault(model: str | onnx.ModelProto) -> str | None:
-    """Return what ONNX's own checker holds against a file or a network, on one line."""
+def _state(path: Path) -> State | None:
+    """Return a file's state, None where it is not there."""
+    try:
+        return _numbers(path.stat())
+    except OSError:
+        return None
+
+
+def _numbers(found: os.stat_result) -> State:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _is_whole(model: onnx.ModelProto) -> bool:
+    """Tell whether nothing in a network can lie in another file, which the checker finds beside a path alone."""
+    if model.functions or model.training_info or model.graph.sparse_initializer:
+        return False
+    attributes = (one for node in model.graph.node for one in node.attribute if one.type not in PLAIN_ATTRIBUTES)
+    return not _external(model) and all(_is_own_tensor(one) for one in attributes)
+
+
+def _is_own_tensor(attribute: onnx.AttributeProto) -> bool:
+    return attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_location != onnx.TensorProto.EXTERNAL
+
+
+def _fault(model: str | bytes | onnx.ModelProto) -> str | None:
+    """Return what ONNX's own checker holds against a file, its bytes or a network, on one line."""
     try:
         onnx.checker.check_model(model)
     except UnicodeDecodeError:  # the checker's message holds a name that is not text

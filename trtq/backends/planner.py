@@ -5,6 +5,7 @@ Pure: a dry run plans for a TensorRT that is not here, and a build makes the ver
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,6 +35,8 @@ from trtq.errors import ConfigError
 Quantization = Literal["none", "implicit", "explicit"]
 MIB = 2**20
 LEVELS = range(6)
+# The types that a strongly typed network of each mode has to have in the file.
+STRONGLY_TYPED: Mapping[Mode, Floats] = {"fp32": "float32", "fp16": "float16", "ptq": "any", "qat": "any"}
 NOT_RUN = (
     "classic TensorRT builds and runs on a GPU alone: this path is planned and checked by name, not run on one yet"
 )
@@ -104,7 +107,7 @@ def wanted_form(mode: Mode, dialect: Dialect, *, quantization: Quantization, str
     """Return the form of ONNX file that `dialect` wants for a mode."""
     floats: Floats = "float32"
     if strongly_typed or not dialect.weakly_typed:
-        floats = {"fp32": "float32", "fp16": "float16", "ptq": "any", "qat": "any"}[mode]  # type: ignore[assignment]
+        floats = STRONGLY_TYPED[mode]
     elif mode != "fp32":
         floats = "any"
     explicit = quantization == "explicit"

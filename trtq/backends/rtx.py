@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from trtq import files
-from trtq.backends import BuildOptions, BuildSpec, Engine, Progress, building, child, dialects, manifest
+from trtq.backends import BuildOptions, BuildSpec, Engine, Progress, building, child, dialects, onnx_file
 from trtq.backends.building import Vendor
-from trtq.backends.runtime import PLAIN, GpuSession, RunOptions, load_plan
 from trtq.config import did_you_mean
 from trtq.errors import ConfigError, MissingBackendError
 from trtq.layers.rtx import BuildRecord, read_graph
-from trtq.machine import machine
 
 try:
     import tensorrt_rtx as trt
@@ -22,7 +20,6 @@ except (ImportError, OSError):  # OSError: the package is there, a library that 
 
 NAME = "rtx"
 BUILDS_WITHOUT_GPU = True
-RUNS_WITHOUT_GPU = False
 PLAN_NAME = "engine.rtx.plan"
 PACKAGE = "tensorrt-rtx-cu12"
 TELLS_LAYERS = True
@@ -35,11 +32,16 @@ VENDOR = Vendor("trtq.backends.rtx_worker", "TensorRT-RTX")
 
 def version() -> str:
     """Return TensorRT-RTX's version; raises `MissingBackendError` where it is not installed."""
+    return str(module().__version__)
+
+
+def module() -> Any:
+    """Return TensorRT-RTX's Python module; raises `MissingBackendError` where it is not installed."""
     if trt is None:
         raise MissingBackendError(
             "TensorRT-RTX is not installed; run `pip install trtq[rtx]` (it comes under NVIDIA's own licence)"
         )
-    return str(trt.__version__)
+    return trt
 
 
 def build(spec: BuildSpec, plan: Path, *, progress: Progress | None = None) -> Engine:
@@ -55,7 +57,7 @@ def build(spec: BuildSpec, plan: Path, *, progress: Progress | None = None) -> E
     installed = version()
     check_targets(spec.targets)
     planned = building.plan_for(spec, dialects.detect(trt))
-    record = BuildRecord(f"{VENDOR.title} {installed}", spec.targets, files.sha256(spec.onnx))
+    record = BuildRecord(f"{VENDOR.title} {installed}", spec.targets, onnx_file.sha256_of(planned.spec))
     with files.atomic_path(plan) as temporary, child.scratch() as scratch:
         temporary.unlink()
         request = building.request(planned, temporary, scratch, layers=False)
@@ -74,17 +76,6 @@ def build(spec: BuildSpec, plan: Path, *, progress: Progress | None = None) -> E
         peak_memory_mib=facts["peak_memory_mib"],
         layers=layers,
     )
-
-
-def load(plan: Path, *, threads: int = 1, options: RunOptions = PLAIN) -> GpuSession:
-    """Load an engine that `build` wrote onto the GPU; `threads` of the host do not matter to it.
-
-    Raises `ModelError` where the manifest beside the plan is missing or says that it is foreign (another version, GPU
-    or back end), before TensorRT-RTX sees the plan, or where TensorRT-RTX refuses it; `MissingBackendError` where
-    there is no TensorRT-RTX, no GPU, no driver, or neither cuda-python nor pycuda.
-    """
-    manifest.check_loadable(plan, machine(ask_driver=True), backend=NAME, version=version())
-    return load_plan(trt, plan, options=options)
 
 
 def check_targets(targets: Sequence[str]) -> None:

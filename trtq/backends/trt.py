@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trtq import files
-from trtq.backends import BuildSpec, Engine, Progress, building, child, dialects, manifest
+from trtq.backends import BuildSpec, Engine, Progress, building, child, dialects, manifest, onnx_file
 from trtq.backends.building import CALIBRATION_NAME, LAYERS_NAME, TIMING_CACHE_NAME, Vendor
 from trtq.backends.dialects import Dialect
 from trtq.backends.planner import BuildPlan
@@ -105,7 +105,7 @@ def _layers(planned: BuildPlan, path: Path) -> LayerGraph:
     if not path.is_file():
         raise ModelError(f"{planned.spec.onnx}: TensorRT built an engine and then could not load it; see its log")
     graph = inspector.read_graph(files.read_json(path), planned.dialect.product)
-    return replace(graph, source=planned.dialect.product, onnx_sha256=files.sha256(planned.spec.onnx))
+    return replace(graph, source=planned.dialect.product, onnx_sha256=onnx_file.sha256_of(planned.spec))
 
 
 def _keep(spec: BuildSpec, plan: Path, scratch: Path) -> None:

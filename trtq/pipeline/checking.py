@@ -14,7 +14,7 @@ from trtq import backends, files, ptq, qdq, rules
 from trtq.config import did_you_mean
 from trtq.data.images import load_images
 from trtq.errors import ConfigError
-from trtq.qdq.model import copy_weights
+from trtq.qdq.model import copy_weights, weights_bytes
 from trtq.qdq.remembering import without_collection
 from trtq.rules import Context, Finding, tq402_unsupported_operator
 from trtq.rules.finding import EVERY_TARGET
@@ -54,7 +54,7 @@ def lint_file(
     with without_collection():
         model = qdq.load(source)
         findings = rules.lint(
-            model, context=_asking(context, source) if asks else context, select=select, ignore=ignore
+            model, context=_asking(context, source, model) if asks else context, select=select, ignore=ignore
         )
         if target_file is None:
             return Linted(findings, 0, findings)
@@ -64,7 +64,7 @@ def lint_file(
             files.write_bytes(target_file, source.read_bytes())
             return Linted(findings, 0, findings)
         qdq.save(model, target_file)
-        again = _asking(context, target_file) if asks else context
+        again = _asking(context, target_file, model) if asks else context
         return Linted(findings, mended, rules.lint(model, context=again, select=select, ignore=ignore))
 
 
@@ -92,9 +92,9 @@ def _asks(context: Context, select: Sequence[str], ignore: Sequence[str]) -> boo
     return any(one is tq402_unsupported_operator.RULE for one in rules.chosen(context.target, select, ignore))
 
 
-def _asking(context: Context, path: Path) -> Context:
+def _asking(context: Context, path: Path, model: ir.Model) -> Context:
     """Return `context` with what the parser refuses in `path`: it reads the file while other rules are checked."""
-    answer = backends.ask(PARSER, path)
+    answer = backends.ask(PARSER, path, weights_bytes(model))
     return dataclasses.replace(context, refusals=lambda _: answer())
 
 

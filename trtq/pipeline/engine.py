@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from trtq import backends, files
-from trtq.backends import BuildOptions, BuildSpec, ShapeRange, manifest
+from trtq.backends import BuildOptions, BuildSpec, ShapeRange, manifest, onnx_file
 from trtq.backends.manifest import Identity
+from trtq.backends.onnx_file import Source
 from trtq.config import Recipe
 from trtq.errors import BuildError
 from trtq.machine import Machine, machine
 from trtq.pipeline import preflight
+from trtq.pipeline.preflight import Passed
 from trtq.rules import Finding
 
 LAYERS_NAME = "layers.json"
@@ -52,14 +54,23 @@ def options_json(options: BuildOptions) -> dict[str, Any]:
 
 
 def identify(
-    builder: backends.Builder, spec: BuildSpec, *, recipe: Path | None = None, here: Machine | None = None
+    builder: backends.Builder,
+    spec: BuildSpec,
+    *,
+    recipe: Path | None = None,
+    here: Machine | None = None,
+    source: Source | None = None,
 ) -> Identity:
-    """Return what decides the bytes of what `builder` makes of `spec`; raises `ModelError`, `MissingBackendError`."""
+    """Return what decides the bytes of what `builder` makes of `spec`; raises `ModelError`, `MissingBackendError`.
+
+    source: the spec's file, where it has been read already.
+    """
     gpu = None
     if not builder.BUILDS_WITHOUT_GPU:
         gpus = (here or machine(ask_driver=True)).gpus
         gpu = gpus[0] if gpus else None
-    found = manifest.identify(spec, builder.NAME, builder.version(), device=gpu.name if gpu else None, recipe=recipe)
+    device = gpu.name if gpu else None
+    found = manifest.identify(spec, builder.NAME, builder.version(), device=device, recipe=recipe, source=source)
     if gpu is None or gpu.sm is None:
         return found
     return Identity(**{**vars(found), "targets": (gpu.sm,)})
@@ -81,9 +92,9 @@ def build_engine(
     where it is of other files than `spec` names. findings: of preflight, where it has been asked already. Raises what
     preflight and the builder raise.
     """
-    identity = identity or identify(builder, spec, recipe=recipe)
-    if findings is None:
-        findings = preflight.check(spec, builder.NAME, builder.version())
+    if identity is None or findings is None:
+        identity, passed = _looked_at(builder, spec, identity, recipe)
+        spec, findings = passed.spec, passed.findings
     plan = folder / builder.PLAN_NAME
     try:
         engine = builder.build(spec, plan, progress=progress)
@@ -104,8 +115,17 @@ def build_engine(
         *engine.notes,
         *(f"{one.message} [{one.code} {one.name}]" for one in findings if one.code in preflight.NOTED),
     ]
-    manifest.write(identity, engine, spec.onnx, machine(), {**facts, "notes": notes})
+    manifest.write(identity, engine, spec, machine(), {**facts, "notes": notes})
     return {**facts, "notes": notes}
+
+
+def _looked_at(
+    builder: backends.Builder, spec: BuildSpec, identity: Identity | None, recipe: Path | None
+) -> tuple[Identity, Passed]:
+    """Return the build's identity and what preflight says, from one reading of the file."""
+    source = onnx_file.read(spec.onnx)
+    identity = identity or identify(builder, spec, recipe=recipe, source=source)
+    return identity, preflight.check(spec, builder.NAME, builder.version(), source)
 
 
 def sweep(builder: backends.Builder, folder: Path) -> None:

@@ -12,14 +12,16 @@ import numpy.typing as npt
 from trtq import backends, files, ptq, qdq
 from trtq.backends import BuildOptions, BuildSpec, form, manifest, onnx_file
 from trtq.backends.dialects import Dialect
+from trtq.backends.form import OnnxForm
 from trtq.backends.manifest import Identity
+from trtq.backends.onnx_file import Source
 from trtq.config import Calibrator, Mode, load_recipe
 from trtq.data.images import load_images
 from trtq.errors import ConfigError, MissingBackendError, ModelError
 from trtq.machine import Machine, machine
 from trtq.pipeline import calibration, engine, preflight
+from trtq.pipeline.preflight import Passed
 from trtq.qdq.fp16 import fp16_file
-from trtq.rules import Finding
 
 AUTO = "auto"
 # Where nobody named a target: what the back ends that build ahead of time build for.
@@ -91,15 +93,17 @@ def build_onnx(
     if request.backend == AUTO:
         names, because = choose(machine())
     builders = [backends.builder(name) for name in names]
-    request = replace(request, mode=_mode(request, onnx_file.load(request.model)))
-    wanted = [_wanted(builder, request) for builder in builders]
+    source = onnx_file.read(request.model)
+    request = replace(request, mode=_mode(request, form.form_of(source.network)))
+    wanted = [_wanted(builder, request, source) for builder in builders]
     built = [one.finished() for one in wanted]
     if None in built:
         # Before a folder is made: a file that is refused leaves nothing behind.
-        known = {} if request.fix else {one.builder.NAME: one.preflight() for one in wanted}
+        passed = {} if request.fix else {one.builder.NAME: one.preflight(source) for one in wanted}
+        del source  # it is as large as its file, and a builder needs the memory
         with files.locked(request.folder, waiting):
             prepared = _Prepared(request, calibrating)
-            built = [one.finished() or one.build(prepared, known.get(one.builder.NAME), progress) for one in wanted]
+            built = [one.finished() or one.build(prepared, passed.get(one.builder.NAME), progress) for one in wanted]
     return Built(because, tuple(filter(None, built)))
 
 
@@ -117,31 +121,30 @@ class _Wanted:
         plan = self.folder / self.builder.PLAN_NAME
         return {**manifest.read(plan).facts, "built": False} if manifest.is_current(plan, self.identity) else None
 
-    def preflight(self) -> tuple[Finding, ...]:
-        """Return what the rules hold against the file that was given; raises `ModelError` where it is refused."""
-        return preflight.check(self.spec, self.builder.NAME, self.builder.version())
+    def preflight(self, source: Source) -> Passed:
+        """Return what preflight says of the file that was given; raises `ModelError` where it is refused."""
+        return preflight.check(self.spec, self.builder.NAME, self.builder.version(), source)
 
-    def build(
-        self, prepared: _Prepared, findings: tuple[Finding, ...] | None, progress: backends.Progress | None
-    ) -> dict[str, Any]:
-        """Build the engine and return its facts; `findings` are those of the file that was given."""
+    def build(self, prepared: _Prepared, passed: Passed | None, progress: backends.Progress | None) -> dict[str, Any]:
+        """Build the engine and return its facts; `passed` is what preflight said of the file that was given."""
         engine.sweep(self.builder, self.folder)
-        source = prepared.file(self.builder, self.spec)
+        spec = self.spec if passed is None else passed.spec
+        source = prepared.file(self.builder, spec)
         profiles = self.spec.options.profiles
         batch = profiles[0][0].usual[0] if profiles else None
         with calibration.saved(prepared.images(self.builder, source), batch) as batches:
             facts = engine.build_engine(
                 self.builder,
-                replace(self.spec, onnx=source, calibration_batches=batches),
+                replace(spec, onnx=source, calibration_batches=batches),
                 self.folder,
                 identity=self.identity,
-                findings=findings if source == self.spec.onnx else None,
+                findings=passed.findings if passed is not None and source == spec.onnx else None,
                 progress=progress,
             )
         return {**facts, "built": True}
 
 
-def _wanted(builder: backends.Builder, request: Request) -> _Wanted:
+def _wanted(builder: backends.Builder, request: Request, source: Source) -> _Wanted:
     targets = request.targets or TARGETS if builder.HAS_TARGETS else ()
     if _implicit(request) and not (builder.HAS_IMPLICIT_PTQ or builder.NAME == "trtexec"):
         builder.version()  # where it is not installed at all, that comes first
@@ -150,12 +153,11 @@ def _wanted(builder: backends.Builder, request: Request) -> _Wanted:
             "--implicit and --calibration-cache out, and they are inserted"
         )
     spec = BuildSpec(request.model, targets, request.mode, request.options, request.calibration_cache)
-    return _Wanted(builder, spec, _identity(builder, spec, request), request.folder)
+    return _Wanted(builder, spec, _identity(builder, spec, request, source), request.folder)
 
 
-def _mode(request: Request, network: Any) -> Mode:
+def _mode(request: Request, found: OnnxForm) -> Mode:
     """Return the mode that was asked for, or the one that the file is in; raises `ConfigError` where they disagree."""
-    found = form.form_of(network)
     if request.mode is None:
         return "ptq" if found.quantizers else "fp16" if found.floats == "float16" else "fp32"
     if found.quantizers and request.mode in ("fp32", "fp16"):
@@ -176,14 +178,14 @@ def _mode(request: Request, network: Any) -> Mode:
     return request.mode
 
 
-def _identity(builder: backends.Builder, spec: BuildSpec, request: Request) -> Identity:
+def _identity(builder: backends.Builder, spec: BuildSpec, request: Request, source: Source) -> Identity:
     """Return the identity of what was asked for: of the files that were given, not of those prepared from them."""
-    found = engine.identify(builder, spec)
+    found = engine.identify(builder, spec, source=source)
     inputs, options = dict(found.inputs), {**found.options, "fix": request.fix, "half": request.half}
     implicit = _implicit(request)
     if request.calibration is not None and (implicit or calibration.wanted(builder.NAME, spec.mode)):
         inputs["calibration"] = _images_hash(request.calibration)
-    if not implicit and _quantizes(spec):
+    if not implicit and _quantizes(spec, form.form_of(source.network)):
         assert request.calibration is not None
         inputs["calibration"] = _images_hash(request.calibration)
         options |= {"calibrator": request.calibrator, "exclude": list(request.exclude)}
@@ -201,8 +203,15 @@ def _implicit(request: Request) -> bool:
     return request.implicit or request.calibration_cache is not None
 
 
-def _quantizes(spec: BuildSpec) -> bool:
-    return spec.mode == "ptq" and not form.form_of(onnx_file.load(spec.onnx)).quantizers
+def _quantizes(spec: BuildSpec, found: OnnxForm) -> bool:
+    return spec.mode == "ptq" and not found.quantizers
+
+
+def _form(spec: BuildSpec, source: Path) -> OnnxForm:
+    """Return the form of a file: the one that the spec names, as far as that is known, or one made of it."""
+    if spec.known is not None and spec.known.holds(source):
+        return spec.known.form
+    return form.form_of(onnx_file.load(source))
 
 
 class _Prepared:
@@ -218,7 +227,7 @@ class _Prepared:
         source = spec.onnx
         if self._request.fix and builder.NAME not in preflight.LENIENT:
             source = self._once("mended", source, lambda target: self._mend(builder, spec, target))
-        if not _implicit(self._request) and _quantizes(replace(spec, onnx=source)):
+        if not _implicit(self._request) and _quantizes(spec, _form(spec, source)):
             source = self._once("ptq", source, self._quantize(builder, source))
         if self._casts(builder, spec, source):
             source = self._once("fp16", source, self._cast(source))
@@ -264,7 +273,7 @@ class _Prepared:
         """Tell whether FP16 is wanted, is not there, and has to come from the file: some TensorRT are told by flags."""
         wanted, dialect = spec.mode == "fp16" or self._request.half, _dialect(builder)
         typed = dialect is None or spec.options.strongly_typed or not dialect.weakly_typed
-        return wanted and typed and form.form_of(onnx_file.load(source)).floats == "float32"
+        return wanted and typed and _form(spec, source).floats == "float32"
 
     def _cast(self, source: Path) -> Callable[[Path], object]:
         return lambda target: fp16_file(source, target)

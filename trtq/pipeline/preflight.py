@@ -8,14 +8,17 @@ all without a word; ONNX Runtime computes what the file says, so nothing is held
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 
-from trtq import qdq, rules
+from trtq import rules
 from trtq.backends import BuildSpec, onnx_file
+from trtq.backends.onnx_file import Source
 from trtq.errors import BuildError, ModelError
+from trtq.qdq.model import from_proto
 from trtq.rules import Context, Finding
 
 # Each of these makes an engine that computes something else than the file says, or crashes the builder.
@@ -29,16 +32,30 @@ WIDE = (onnx.TensorProto.INT16, onnx.TensorProto.UINT16)
 LENIENT = ("ort", "ort-native")
 
 
-def check(spec: BuildSpec, backend: str, version: str) -> tuple[Finding, ...]:
-    """Return what may explain a failure of the build; raises `ModelError` with the cause for what must not be built."""
+@dataclass(frozen=True)
+class Passed:
+    """What a back end may build: `spec` with what is known of its file, and what may explain a failure of the build."""
+
+    spec: BuildSpec
+    findings: tuple[Finding, ...]
+
+
+def check(spec: BuildSpec, backend: str, version: str, source: Source | None = None) -> Passed:
+    """Return what may be built; raises `ModelError` with the cause for what must not be.
+
+    source: the spec's file, where it has been read already.
+    """
+    source = source or onnx_file.read(spec.onnx)
+    spec = replace(spec, known=onnx_file.checked(source))
+    return Passed(spec, () if backend in LENIENT else _findings(spec, source.network, backend, version))
+
+
+def _findings(spec: BuildSpec, network: onnx.ModelProto, backend: str, version: str) -> tuple[Finding, ...]:
     path = spec.onnx
-    network = onnx_file.check(path)
-    if backend in LENIENT:
-        return ()
     _check_ends(network, spec)
     _check_integers(network, path)
     about = context(backend, version, spec.targets)
-    findings = rules.lint(qdq.load(path), context=about, select=REFUSED + EXPLAINING)
+    findings = rules.lint(from_proto(network, path), context=about, select=REFUSED + EXPLAINING)
     refused = [one for one in findings if one.code in REFUSED]
     if refused:
         raise ModelError(f"{path}: {_cause(refused)}; {_remedy(refused)}")

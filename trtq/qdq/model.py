@@ -33,6 +33,11 @@ def load(path: Path) -> ir.Model:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
     except (google.protobuf.message.DecodeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{path}: is not an ONNX file, or is cut short; export it again") from error
+    return from_proto(proto, path)
+
+
+def from_proto(proto: onnx.ModelProto, path: Path) -> ir.Model:
+    """Return the model in what was parsed from `path`; raises `ModelError` as `load` does."""
     if not proto.opset_import or not (proto.graph.node or proto.graph.output):
         raise ModelError(f"{path}: holds no network; it is empty, cut short, or not an ONNX file")
     _check_external_data(path, proto)
@@ -67,6 +72,11 @@ def save(model: ir.Model, path: Path) -> None:
 def has_external_data(model: ir.Model) -> bool:
     """Tell whether any weights of `model` lie in a file of their own."""
     return bool(_weights_files(model))
+
+
+def weights_bytes(model: ir.Model) -> int:
+    """Return the size of the files in which `model` keeps weights; 0 where they are in its own."""
+    return sum(path.stat().st_size for path in _weights_files(model).values())
 
 
 def save_external(model: ir.Model, path: Path) -> None:

@@ -19,13 +19,13 @@ class Context:
 
     target: one of EVERY_TARGET. sm: the compute capability, "sm86". ranges: returns the largest absolute value of each
     named tensor over calibration images. refusals: returns what the target's own parser refuses, each as the tensor
-    that the refused node writes and the reason.
+    that the refused node writes, None where it is the whole file, and the reason.
     """
 
     target: str | None = None
     sm: str | None = None
     ranges: Callable[[ir.Model, Sequence[str]], Mapping[str, float]] | None = None
-    refusals: Callable[[ir.Model], Sequence[tuple[str, str]]] | None = None
+    refusals: Callable[[ir.Model], Sequence[tuple[str | None, str]]] | None = None
 
 
 NOTHING_KNOWN = Context()

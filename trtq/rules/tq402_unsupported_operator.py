@@ -4,7 +4,8 @@
 
 Asks the parser of TensorRT-RTX, where that is installed and the target may be it, what it refuses, and reports each
 refused node by the tensor that it writes, with the parser's reason. Without a parser there is nothing to report. One
-finding for a tensor. The parser reads the file in a process of its own while other rules are checked.
+finding for a tensor. The parser reads the file in a process of its own while other rules are checked, with a limit to
+its time and one to its memory; where it dies of the file or crosses one, that is a finding about the whole file.
 
 ## Why it matters
 
@@ -53,17 +54,15 @@ def check(model: ir.Model, context: Context) -> Iterator[Finding]:
     """Yield one finding for each tensor whose node the target's parser refuses."""
     if context.refusals is None:
         return
-    refused = context.refusals(model)
-    for tensor, reason in dict(refused).items():
-        yield Finding(
-            code=CODE,
-            name=NAME,
-            tensors=(tensor,),
-            removes=(),
-            message=f"tensor '{tensor}': the parser refuses what writes it ({reason})",
-            safety="needs review",
-            fixable=False,
-        )
+    for tensor, reason in dict(context.refusals(model)).items():
+        if tensor is None:
+            yield _finding(str(model.graph.outputs[0].name), f"{reason}; no engine is built of it")
+        else:
+            yield _finding(tensor, f"tensor '{tensor}': the parser refuses what writes it ({reason})")
+
+
+def _finding(tensor: str, message: str) -> Finding:
+    return Finding(CODE, NAME, (tensor,), (), message, safety="needs review", fixable=False)
 
 
 RULE = Rule(CODE, NAME, __doc__, BAD, GOOD, "needs review", EVERY_TARGET, check, None)

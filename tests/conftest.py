@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -15,6 +16,7 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+Found = TypeVar("Found")
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 # Rooms whose tests cannot even be imported without a package.
@@ -97,6 +99,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = write_recipe(tmp_path_factory.mktemp("engines", numbered=False))
     check_trtq("build", recipe, "--mode", "fp16,ptq,qat")
     return recipe
+
+
+def present(value: Found | None) -> Found:
+    """Return what may be missing elsewhere and must be there here."""
+    assert value is not None
+    return value
 
 
 def sentences(text: str) -> Sequence[str]:

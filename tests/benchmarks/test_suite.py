@@ -19,7 +19,7 @@ def recorded_by(script: Path) -> set[str]:
     """The names that a script passes to `record` as they stand."""
     calls = [node for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, ast.Call)]
     named = [one for one in calls if isinstance(one.func, ast.Name) and one.func.id == "record" and one.args]
-    return {one.args[0].value for one in named if isinstance(one.args[0], ast.Constant)}
+    return {str(one.args[0].value) for one in named if isinstance(one.args[0], ast.Constant)}
 
 
 @pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.stem)

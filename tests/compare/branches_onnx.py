@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -19,7 +21,7 @@ class Network:
         self.initializers: list[onnx.TensorProto] = []
         self.random = np.random.default_rng(0)
 
-    def add(self, kind: str, name: str, inputs: list[str], **attributes: object) -> str:
+    def add(self, kind: str, name: str, inputs: list[str], **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [f"{name}_output_0"], name=name, **attributes))
         return f"{name}_output_0"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import onnx
 import pytest
-from branches_onnx import branches
 from typer.testing import CliRunner
 
+from tests.compare.branches_onnx import branches
 from trtq.cli import app
 from trtq.compare import assert_fused, gates, subject
 from trtq.errors import ConfigError, ModelError

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from trtq.compare import compare
-from trtq.layers.graph import Layer, LayerGraph, Tensor
+from trtq.layers.graph import DType, Layer, LayerGraph, Tensor
 from trtq.layers.signals import signals
 
 MAP, POINT = (1, 64, 14, 14), (1, 64, 1, 1)
 
 
-def tensor(name: str, dtype: str, dims: tuple[int, ...] = MAP) -> Tensor:
-    return Tensor(name, dims, dtype)  # type: ignore[arg-type]
+def tensor(name: str, dtype: DType, dims: tuple[int, ...] = MAP) -> Tensor:
+    return Tensor(name, dims, dtype)
 
 
 def layer(kind: str, name: str, inputs: list[Tensor], output: Tensor) -> Layer:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import onnx
 import pytest
-from branches_onnx import branches
 from typer.testing import CliRunner
 
+from tests.compare.branches_onnx import branches
 from tests.conftest import write_recipe
 from trtq import files as files_room
 from trtq.cli import app
@@ -47,7 +47,8 @@ def diff(*arguments: str | Path) -> dict[str, object]:
     done = CliRunner().invoke(app, ["diff", *map(str, arguments), "--json"])
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
-    return json.loads(done.stdout)  # type: ignore[no-any-return]
+    document: dict[str, object] = json.loads(done.stdout)
+    return document
 
 
 def test_two_modes_of_a_recipe_are_what_was_built_with_the_onnx_file_of_each(recipe: Path) -> None:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from trtq.config import DataSpec
 from trtq.data import load
+from trtq.data.folder import ImageFolder
 from trtq.errors import DataError
 
 
@@ -38,9 +39,10 @@ def test_one_sub_folder_is_one_class(root: Path) -> None:
 
 
 def test_every_fifth_image_of_each_class_is_for_validation(root: Path) -> None:
-    training, validation = (load(spec(), split, 3, root) for split in ("train", "validation"))
-    assert set(training.files).isdisjoint(validation.files)  # type: ignore[attr-defined]
-    assert sorted(validation.labels) == [0, 0, 1, 1]  # type: ignore[attr-defined]
+    training, validation = load(spec(), "train", 3, root), load(spec(), "validation", 3, root)
+    assert isinstance(training, ImageFolder) and isinstance(validation, ImageFolder)
+    assert set(training.files).isdisjoint(validation.files)
+    assert sorted(validation.labels) == [0, 0, 1, 1]
     assert len(training) == 16
 
 

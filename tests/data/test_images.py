@@ -39,7 +39,7 @@ def test_pictures_become_rgb_in_0_to_1_at_the_networks_size(pictures: Path) -> N
     assert [one.shape for one in batches] == [SHAPE] * 3
     assert all(one.dtype == np.float32 for one in batches)
     colours = [one.mean(axis=(0, 2, 3)) for one in batches]
-    np.testing.assert_allclose(colours, [[0.4, 0.4, 0.4], [1, 0, 0.2], [0, 1, 0]], atol=0.01)
+    np.testing.assert_allclose(colours, [[0.4, 0.4, 0.4], [1.0, 0.0, 0.2], [0.0, 1.0, 0.0]], atol=0.01)
 
 
 def test_rows_stay_rows(tmp_path: Path) -> None:

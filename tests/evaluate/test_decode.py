@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trtq.errors import ModelError
 from trtq.evaluate.decode import box_iou, decoder, nms, yolov7
 
-SPEC = {
+SPEC: dict[str, Any] = {
     "kind": "yolov7",
     "strides": [8, 16],
     "anchors": [[[10.0, 14.0], [20.0, 12.0]], [[40.0, 30.0], [25.0, 60.0]]],

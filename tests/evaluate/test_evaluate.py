@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trtq.config import DataSpec
-from trtq.data import Sample, load
+from trtq.data import Sample, Task, load
 from trtq.errors import DataError, ModelError
 from trtq.evaluate import evaluate
 from trtq.evaluate.classification import top_accuracy
@@ -96,9 +96,9 @@ def test_a_classifier_that_knows_everything_is_always_right() -> None:
     assert evaluate(run, DIGITS, batch=7, decode=None) == {"top1": 1.0, "top5": 1.0, "images": 30}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Nothing:
-    task: Any
+    task: Task
     classes: tuple[str, ...] = ("a",)
     length: int = 0
 

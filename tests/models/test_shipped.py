@@ -38,7 +38,8 @@ def test_a_shipped_checkpoint_reaches_its_recorded_accuracy(name: str, metric: s
         outputs = model(torch.from_numpy(images))
         return [one.numpy() for one in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
-    spec = model.decode_spec() if hasattr(model, "decode_spec") else None
+    decode = getattr(model, "decode_spec", None)
+    spec = None if decode is None else decode()
     few = dataclasses.replace(recipe.data, validation_images=IMAGES)
     found = evaluate(run, load(few, "validation", recipe.seed, ENGINES), batch=16, decode=spec)
     for key, recorded in record["accuracy"].items():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
@@ -17,11 +20,11 @@ class Builder:
         self.channels: dict[str, int] = {}
         self.random = np.random.default_rng(0)
 
-    def constant(self, name: str, values: np.ndarray) -> str:
-        self.initializers.append(numpy_helper.from_array(values, name))
+    def constant(self, name: str, values: npt.ArrayLike) -> str:
+        self.initializers.append(numpy_helper.from_array(np.asarray(values), name))
         return name
 
-    def node(self, kind: str, inputs: list[str], name: str, channels: int, **attributes: object) -> str:
+    def node(self, kind: str, inputs: list[str], name: str, channels: int, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [f"{name}:0"], name=name, **attributes))
         self.channels[f"{name}:0"] = channels
         return f"{name}:0"
@@ -57,7 +60,7 @@ class Builder:
     def quantized_conv(self, tensor: str, name: str, channels: int, scale: float = 0.1, **options: int) -> str:
         return self.conv(self.qdq(tensor, f"{name}.input", scale), name, channels, **options)
 
-    def same(self, kind: str, tensor: str, name: str, **attributes: object) -> str:
+    def same(self, kind: str, tensor: str, name: str, **attributes: Any) -> str:
         return self.node(kind, [tensor], name, self.channels[tensor], **attributes)
 
     def relu(self, tensor: str, name: str) -> str:

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from qdq_networks import Builder, resnet18
 from typer.testing import CliRunner, Result
 
+from tests.predict.qdq_networks import Builder, resnet18
 from trtq import files, qdq
 from trtq.cli import app
 from trtq.errors import ConfigError, ModelError

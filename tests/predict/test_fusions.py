@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import onnx_ir as ir
 import pytest
-from qdq_networks import Builder
 
+from tests.predict.qdq_networks import Builder
 from trtq.layers.graph import Layer
 from trtq.predict import Prediction, predict_types
 
@@ -55,7 +55,7 @@ def test_an_int8_convolution_with_relu_does_the_max_pool_that_alone_reads_it(act
     x = b.max_pool(b.same(activation, b.quantized_conv(b.input(), "one", 4), "act"), "pool")
     model = b.model(b.quantized_conv(x, "two", 4))
     for mode in ("explicit", "ptq"):
-        prediction = predict_types(model, mode)  # type: ignore[arg-type]
+        prediction = predict_types(model, mode)
         assert ("one" in layer_with(prediction, "pool").onnx_nodes) is fuses
         assert conversions(prediction) == {"quantize": 1}
     assert "one" not in layer_with(predict_types(model, "fp16"), "pool").onnx_nodes
@@ -155,8 +155,8 @@ def test_a_shortcut_behind_an_activation_is_disputed_with_one_pair_and_int8_with
     b = Builder()
     x = silu(b, b.quantized_conv(b.input(), "one", 4), "silu1")
     y = silu(b, b.quantized_conv(x, "two", 4), "silu2")
-    sides = [b.qdq(x, "skip"), y if pairs == 1 else b.qdq(y, "main")]
-    prediction = found(b, b.quantized_conv(b.add(*sides, "sum"), "three", 4))
+    skip, main = b.qdq(x, "skip"), y if pairs == 1 else b.qdq(y, "main")
+    prediction = found(b, b.quantized_conv(b.add(skip, main, "sum"), "three", 4))
     assert conversions(prediction) == expected
     assert prediction.tensors["sum:0"] == ("unknown" if pairs == 1 else "int8")
     assert any("1 Add join" in note for note in prediction.graph.notes) is (pairs == 1)

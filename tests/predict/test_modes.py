@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import onnx_ir as ir
 import pytest
-from qdq_networks import Builder, mobilenet_v2, resnet18
 
+from tests.predict.qdq_networks import Builder, mobilenet_v2, resnet18
 from trtq.errors import ConfigError
-from trtq.predict import predict, predict_types
+from trtq.predict import Mode, predict, predict_types
 
 
 @pytest.mark.parametrize("network", [resnet18, mobilenet_v2])
-def test_implicit_ptq_converts_the_input_alone_wherever_the_files_pairs_stand(network: object) -> None:
-    graph = predict(network(), "ptq")  # type: ignore[operator]
+def test_implicit_ptq_converts_the_input_alone_wherever_the_files_pairs_stand(
+    network: Callable[[], ir.Model],
+) -> None:
+    graph = predict(network(), "ptq")
     assert graph.signals.conversions == 1 and graph.signals.int8_share == 1
     first, last = graph.layers[0], graph.layers[-1]
     assert (first.kind, first.inputs[0].dtype, first.outputs[0].dtype) == ("quantize", "float", "int8")
@@ -33,8 +36,8 @@ def test_the_best_explicit_placement_writes_the_types_of_implicit_ptq() -> None:
 
 
 @pytest.mark.parametrize(("mode", "dtype"), [("fp32", "float32"), ("fp16", "float")])
-def test_a_float_engine_has_no_int8_and_no_conversions(mode: str, dtype: str) -> None:
-    graph = predict(resnet18(), mode)  # type: ignore[arg-type]
+def test_a_float_engine_has_no_int8_and_no_conversions(mode: Mode, dtype: str) -> None:
+    graph = predict(resnet18(), mode)
     assert graph.signals.conversions == 0 and graph.signals.int8_share == 0
     assert {tensor.dtype for layer in graph.layers for tensor in (*layer.inputs, *layer.outputs)} == {dtype}
 
@@ -84,4 +87,4 @@ def test_a_target_without_implicit_ptq_says_what_to_do() -> None:
     with pytest.raises(ConfigError, match="trt11 has no implicit PTQ; put Q/DQ into the file"):
         predict_types(resnet18(), "ptq", target="trt11")
     with pytest.raises(ConfigError, match="mode 'fp8' is not known"):
-        predict_types(resnet18(), "fp8")  # type: ignore[arg-type]
+        predict_types(resnet18(), "fp8")  # type: ignore[arg-type]  # no such mode, on purpose

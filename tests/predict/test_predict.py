@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,11 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from qdq_networks import Builder, mobilenet_v2, resnet18
 
 from benchmarks.engine_names import Network, read_engine
 from benchmarks.engine_scores import scores
-from tests.conftest import calls_of
+from tests.conftest import calls_of, present
+from tests.predict.qdq_networks import Builder, mobilenet_v2, resnet18
 from trtq import qdq
 from trtq.layers.graph import LayerGraph
 from trtq.predict import predict, predict_types
@@ -21,7 +22,7 @@ from trtq.predict import predict, predict_types
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 RESNET, MOBILENET = SHARED / "engines" / "trt8-resnet18-a100", SHARED / "engines" / "trt8-mobilenetv2-titanrtx"
 CONVERSIONS = ("quantize", "dequantize", "requantize")
-PUBLISHED = {
+PUBLISHED: dict[str, tuple[Callable[[], ir.Model], Path, int]] = {
     "resnet18 qat": (resnet18, RESNET / "qat.graph.json", 10),
     "resnet18 qat-residual": (lambda: resnet18(residual=True), RESNET / "qat-residual.graph.json", 3),
     "resnet18 qat-residual-qgap": (
@@ -40,7 +41,7 @@ def conversions(graph: LayerGraph) -> Counter[str]:
 
 def types_of(graph: LayerGraph, kinds: tuple[str, ...]) -> dict[str, tuple[list[str], str]]:
     """Map each layer of these kinds, by its first computing ONNX node, to the dtypes that it reads and writes."""
-    found = {}
+    found: dict[str, tuple[list[str], str]] = {}
     for layer in graph.layers:
         if layer.kind in kinds:
             node = next(name for name in layer.onnx_nodes if not name.endswith(("weight_q", "weight_dq")))
@@ -128,7 +129,7 @@ def test_two_scales_behind_a_concat_keep_it_float() -> None:
 @given(st.tuples(*[st.sampled_from([0.1, 0.2, 0.4])] * 4))
 def test_unify_never_adds_a_conversion(scales: tuple[float, float, float, float]) -> None:
     model = elan(scales)
-    before = predict(model, "explicit").signals.conversions
+    before = present(predict(model, "explicit").signals.conversions)
     qdq.unify(model)
     assert predict(model, "explicit").signals.conversions == 1 <= before
 
@@ -268,4 +269,4 @@ def test_files_of_real_tools(file: Path | None) -> None:
     quantizers = sum(node.op_type == "QuantizeLinear" for node in model.graph)
     computing = {node.name for node in model.graph if node.op_type in ("Conv", "Gemm")}
     assert computing <= {name for layer in graph.layers for name in layer.onnx_nodes}
-    assert (graph.signals.conversions > 0) == (quantizers > 0) or "dq-only" in file.stem
+    assert (present(graph.signals.conversions) > 0) == (quantizers > 0) or "dq-only" in file.stem

@@ -16,13 +16,13 @@ from trtq.ptq.cache import LIMIT_MIB
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "engines" / "calibration"
 HEADER = "TRT-8601-EntropyCalibration2\n"
-NAMES = st.text(st.characters(exclude_characters="\n", exclude_categories=("Cs",)), min_size=1).filter(str.strip)
+NAMES = st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 SCALES = st.floats(0, width=32, allow_nan=False, allow_infinity=False, allow_subnormal=True).filter(
     lambda scale: math.copysign(1, scale) > 0
 )
 
 
-def bits(scale: float) -> bytes:
+def bits(scale: float | np.float32) -> bytes:
     return struct.pack(">f", scale)
 
 

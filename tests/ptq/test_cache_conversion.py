@@ -9,8 +9,10 @@ import pytest
 from onnx import numpy_helper, parser
 
 from benchmarks import calibration_cache
-from benchmarks.hostile_cases import CASES, Case
-from tests.conftest import check_trtq, run_trtq, sentences
+from benchmarks.hostile_case import Case
+from benchmarks.hostile_cases import CASES
+from tests.conftest import check_trtq, present, run_trtq, sentences
+from tests.ir_values import stored
 from trtq import backends, ptq, qdq
 from trtq.errors import ConfigError, ModelError, TrtqError
 from trtq.ptq import CalibrationCache, cache_to_qdq, qdq_to_cache, write_cache
@@ -19,6 +21,10 @@ from trtq.ptq.spread import spread
 from trtq.qdq import reading
 
 IMAGES = [np.random.default_rng(1).uniform(size=(1, 3, 64, 64)).astype(np.float32)]
+
+
+def constant(value: ir.Value | None) -> np.ndarray:
+    return present(reading.constant(value))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +86,7 @@ def test_the_float_network_that_comes_back_computes_with_the_int8_weights(
     onnx.checker.check_model(str(tmp_path / "float.onnx"), full_check=True)
     assert (made.weights, made.rescaled_weights, made.float_layers) == (60, (), ())
     before, after = (
-        {name: one.const_value.numpy() for name, one in qdq.load(path).graph.initializers.items()}
+        {name: stored(one) for name, one in qdq.load(path).graph.initializers.items()}
         for path in (source, tmp_path / "float.onnx")
     )
     convolutions = [node for node in qdq.load(source).graph if node.op_type == "Conv"]
@@ -111,8 +117,8 @@ def test_there_and_back_again_finds_the_same_integers(source: Path, cache: Calib
     )
     assert len(before) == len(after) == 60
     for (codes, scales, _), (codes_again, scales_again, _) in zip(before, after, strict=True):
-        assert np.array_equal(reading.constant(codes), reading.constant(codes_again))
-        assert np.allclose(reading.constant(scales), reading.constant(scales_again), rtol=2e-7, atol=0)
+        assert np.array_equal(constant(codes), constant(codes_again))
+        assert np.allclose(constant(scales), constant(scales_again), rtol=2e-7, atol=0)
 
 
 def test_stale_keys_and_missing_ranges_are_listed_and_stay_float(
@@ -181,7 +187,7 @@ network (float[1,4] x) => (float[1,4] y)
 """
 
 
-def small(text: str = TEXT, *, clip: float = 1.0, **arrays: np.ndarray) -> ir.Model:
+def small(text: str = TEXT, clip: float = 1.0, /, **arrays: np.ndarray) -> ir.Model:
     proto = parser.parse_model(text)
     weight = np.arange(-8, 8, dtype=np.float32).reshape(4, 4)
     scales = (clip * np.abs(weight).max(axis=0) / 127).astype(np.float32)
@@ -201,11 +207,11 @@ def test_float_weights_behind_q_come_back_as_their_codes_say_and_a_new_scale_is_
     assert [node.op_type for node in model.graph] == ["MatMul", "Relu"]
     weight = np.arange(-8, 8, dtype=np.float32).reshape(4, 4)
     scales = (np.abs(weight).max(axis=0) / 127).astype(np.float32)
-    assert np.array_equal(reading.constant(model.graph[0].inputs[1]), np.rint(weight / scales) * scales)
+    assert np.array_equal(constant(model.graph[0].inputs[1]), np.rint(weight / scales) * scales)
     assert (dict(made.cache.scales), made.trained, made.rescaled_weights) == ({"x": 0.5}, 1, ())
-    assert extract(small(clip=0.9, w=np.abs(weight)), "8601").rescaled_weights == ()  # clipped at 127
-    assert len(extract(small(clip=0.9), "8601").rescaled_weights) == 1  # clipped at -128
-    assert len(extract(small(clip=1.5), "8601").rescaled_weights) == 1
+    assert extract(small(TEXT, 0.9, w=np.abs(weight)), "8601").rescaled_weights == ()  # clipped at 127
+    assert len(extract(small(TEXT, 0.9), "8601").rescaled_weights) == 1  # clipped at -128
+    assert len(extract(small(TEXT, 1.5), "8601").rescaled_weights) == 1
 
 
 @pytest.mark.parametrize(
@@ -231,7 +237,7 @@ STORED = TEXT.replace("wq = QuantizeLinear <axis = 1> (w, ws, wz)", "").replace(
 def test_stored_weights_come_back_as_codes_times_scales() -> None:
     model = small(STORED, w=np.full((4, 4), -127, np.int8), ws=np.array([1, 2, 3, 4], np.float32))
     assert extract(model, "8601").rescaled_weights == ()
-    assert np.array_equal(reading.constant(model.graph[0].inputs[1]), [np.float32([-127, -254, -381, -508])] * 4)
+    assert np.array_equal(constant(model.graph[0].inputs[1]), [np.array([-127, -254, -381, -508], np.float32)] * 4)
 
 
 @pytest.mark.parametrize(
@@ -269,8 +275,8 @@ def test_broken_files_are_refused_in_one_sentence(case: Case, tmp_path: Path) ->
     (tmp_path / "in").mkdir()
     path = case.make(tmp_path / "in")
     cache = CalibrationCache("8601", "EntropyCalibration2", {"x": 1.0, "y": 0.5})
-    outputs = [tmp_path / "out" / name for name in ("network.onnx", "ptq.cache", "precisions.txt")]
-    for convert in (lambda: qdq_to_cache(path, *outputs[:2], "8601"), lambda: cache_to_qdq(path, cache, outputs[0])):
+    output, table = tmp_path / "out" / "network.onnx", tmp_path / "out" / "ptq.cache"
+    for convert in (lambda: qdq_to_cache(path, output, table, "8601"), lambda: cache_to_qdq(path, cache, output)):
         with pytest.raises(TrtqError) as caught:
             convert()
         assert "\n" not in str(caught.value)

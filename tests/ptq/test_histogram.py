@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,16 +22,16 @@ def batches(draw: st.DrawFn) -> list[np.ndarray]:
     """A few arrays of one distribution, each of its own magnitude."""
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
     shape = draw(st.sampled_from(SHAPES))
-    values = {
+    values: dict[str, Callable[[tuple[int, int]], np.ndarray]] = {
         "normal": lambda size: random.normal(size=size),
         "laplace": lambda size: random.laplace(size=size),
         "relu": lambda size: np.maximum(random.normal(size=size), 0),
         "relu6": lambda size: np.clip(random.normal(2, 3, size=size), 0, 6),
         "uniform": lambda size: random.uniform(size=size),
         "heavy": lambda size: random.standard_t(3, size=size),
-    }[shape]
+    }
     magnitudes = draw(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=4))
-    return [(values((3, draw(st.integers(400, 900)))) * one).astype(np.float32) for one in magnitudes]
+    return [(values[shape]((3, draw(st.integers(400, 900)))) * one).astype(np.float32) for one in magnitudes]
 
 
 def filled(arrays: list[np.ndarray]) -> Histogram:

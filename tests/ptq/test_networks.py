@@ -12,6 +12,7 @@ from onnx import parser
 
 from tests.conftest import ROOT, check_trtq
 from trtq import qdq, rules
+from trtq.config import Calibrator
 from trtq.data.images import load_images
 from trtq.ptq import input_shape, insert, quantize_file, scale_groups
 
@@ -66,7 +67,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize("calibrator", ["max", "entropy"])
-def test_a_network_of_ours_comes_out_clean(exported: Path, tmp_path: Path, calibrator: str) -> None:
+def test_a_network_of_ours_comes_out_clean(exported: Path, tmp_path: Path, calibrator: Calibrator) -> None:
     target = tmp_path / "int8.onnx"
     images = load_images(ROOT / "engines" / f"{exported.stem}.toml", input_shape(qdq.load(exported)), 8)
     inserted = quantize_file(exported, target, images, calibrator=calibrator)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 import pytest
@@ -20,7 +22,7 @@ class Network:
 
     def __init__(self, opset: int = 17) -> None:
         self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, np.ndarray] = {"zero": np.int8(0)}
+        self.constants: dict[str, np.ndarray] = {"zero": np.asarray(np.int8(0))}
         self.inputs: list[onnx.ValueInfoProto] = []
         self.outputs: list[str] = []
         self.channels: dict[str, int] = {}
@@ -31,11 +33,11 @@ class Network:
         self.channels[name] = channels
         return name
 
-    def constant(self, name: str, value: np.ndarray) -> str:
+    def constant(self, name: str, value: npt.ArrayLike) -> str:
         self.constants[name] = np.asarray(value)
         return name
 
-    def op(self, op_type: str, *inputs: str, out: str | None = None, **attributes: object) -> str:
+    def op(self, op_type: str, *inputs: str, out: str | None = None, **attributes: Any) -> str:
         out = out or f"{op_type.lower()}{len(self.nodes)}"
         self.nodes.append(helper.make_node(op_type, inputs, [out], name=f"n_{out}", **attributes))
         first = self.channels.get(inputs[0], 0)
@@ -107,7 +109,7 @@ def run(
     options.log_severity_level = 3
     source = str(model) if isinstance(model, Path) else model.SerializeToString()
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    return session.run(outputs, feeds)
+    return list(session.run(outputs, feeds))
 
 
 def random_feeds(model: onnx.ModelProto, spread: float = 1.0) -> dict[str, np.ndarray]:
@@ -124,8 +126,8 @@ def random_feeds(model: onnx.ModelProto, spread: float = 1.0) -> dict[str, np.nd
 def scales(model: ir.Model) -> dict[str, float]:
     """The scalar scale of every Q and DQ, by the tensor that the node writes."""
     return {
-        node.outputs[0].name or "": float(node.inputs[1].const_value.numpy())
+        node.outputs[0].name or "": float(tensor.numpy())
         for node in model.graph
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear")
-        if node.inputs[1].const_value is not None and node.inputs[1].const_value.size == 1
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and (scale := node.inputs[1]) is not None
+        if (tensor := scale.const_value) is not None and tensor.size == 1
     }

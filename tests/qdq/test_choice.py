@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import onnx_ir as ir
 import pytest
-from qdq_graphs import Network, run, scales
 
+from tests.qdq.qdq_graphs import Network, run, scales
 from trtq import qdq
 from trtq.errors import ConfigError, DataError
 from trtq.qdq import Choice, Statistics
@@ -82,7 +82,7 @@ def test_no_signal_loses_nothing() -> None:
 def test_the_three_policies() -> None:
     chosen = {}
     for policy in ("max", "output", "weighted"):
-        report = qdq.unify(two_groups().model(), policy)  # type: ignore[arg-type]
+        report = qdq.unify(two_groups().model(), policy)
         chosen[policy] = [one.scale for one in report.groups]
     assert chosen["max"] == pytest.approx([0.08, 0.03])
     assert chosen["output"] == pytest.approx([0.04, 0.03])
@@ -97,7 +97,7 @@ def test_weighted_by_statistics_has_the_least_noise_of_all_scales() -> None:
     values["joined"] = np.concatenate([values["x"], values["z"]])
 
     def cost(scale: float) -> float:
-        return sum(np.mean((quantized(one, scale) - one) ** 2) / np.mean(one**2) for one in values.values())
+        return sum(float(np.mean((quantized(one, scale) - one) ** 2) / np.mean(one**2)) for one in values.values())
 
     least = min(map(cost, np.geomspace(0.01, 0.08, 100)))
     assert cost(report.groups[0].scale) < 1.1 * least

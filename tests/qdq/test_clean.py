@@ -2,8 +2,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from qdq_graphs import PRODUCERS, Network, random_feeds, run
 
+from tests.qdq.qdq_graphs import PRODUCERS, Network, random_feeds, run
 from trtq import qdq
 from trtq.qdq import reading
 
@@ -53,8 +53,8 @@ def test_half_precision_weights_are_stored_as_the_same_codes() -> None:
     ]
     assert qdq.store_int8_weights(model) == len(weights) == 11
     stored = ir.to_proto(model)
-    for one in (proto, stored):
-        one.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in weights)
+    for network in (proto, stored):
+        network.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in weights)
     feeds = random_feeds(proto)
     for one, other in zip(run(proto, feeds, weights), run(stored, feeds, weights), strict=True):
         assert one.dtype == np.float16 and np.array_equal(one, other)

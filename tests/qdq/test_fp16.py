@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import onnx
@@ -11,24 +13,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper, parser
-from qdq_graphs import Network, random_feeds, run
 
+from tests.qdq.qdq_graphs import Network, random_feeds, run
 from trtq import predict, rules
 from trtq.errors import ConfigError
 from trtq.qdq import reading
 from trtq.qdq.fp16 import Casting, float_tensors, fp16_file, to_fp16
 
+if TYPE_CHECKING:
+    from typing import Unpack  # Python 3.11
+
 HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
 
 
-def cast(model: onnx.ModelProto, **options: object) -> tuple[onnx.ModelProto, Casting]:
+class Options(TypedDict, total=False):
+    keep: Sequence[str]
+    ranges: Mapping[str, float]
+    keep_io: bool
+
+
+def cast(model: onnx.ModelProto, **options: Unpack[Options]) -> tuple[onnx.ModelProto, Casting]:
     """Cast a network and check what must hold for every result."""
     half = ir.from_proto(model)
-    casting = to_fp16(half, **options)  # type: ignore[arg-type]
+    casting = to_fp16(half, **options)
     proto = ir.to_proto(half)
     check(proto)
     again = ir.from_proto(proto)
-    to_fp16(again, **options)  # type: ignore[arg-type]
+    to_fp16(again, **options)
     assert ir.to_proto(again).SerializeToString(deterministic=True) == proto.SerializeToString(deterministic=True)
     return proto, casting
 
@@ -62,7 +73,7 @@ def casts(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 
 def to_of(node: onnx.NodeProto) -> int:
-    return next(one.i for one in node.attribute if one.name == "to")
+    return int(next(one.i for one in node.attribute if one.name == "to"))
 
 
 def parsed(
@@ -76,7 +87,8 @@ def parsed(
 
 
 def node(proto: onnx.ModelProto, op_type: str) -> onnx.NodeProto:
-    return next(one for one in proto.graph.node if one.op_type == op_type)
+    first: onnx.NodeProto = next(one for one in proto.graph.node if one.op_type == op_type)
+    return first
 
 
 def reasons(casting: Casting) -> dict[str, str]:
@@ -329,7 +341,12 @@ def test_time_is_linear_in_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice the nodes, twice the looks at tensors: counted, not timed."""
     looks: list[object] = []
     source = reading.source
-    monkeypatch.setattr(reading, "source", lambda value: (looks.append(value), source(value))[1])
+
+    def counted(value: ir.Value | None) -> ir.Value | None:
+        looks.append(value)
+        return source(value)
+
+    monkeypatch.setattr(reading, "source", counted)
     counts = []
     for length in (100, 200):
         net = Network()

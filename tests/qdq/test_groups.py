@@ -2,8 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qdq_graphs import Network, random_feeds, run
 
+from tests.qdq.qdq_graphs import Network, random_feeds, run
 from trtq.qdq import groups
 from trtq.qdq.groups import JOINTS
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from qdq_graphs import Network
 
+from tests.qdq.qdq_graphs import Network
 from trtq import qdq
 from trtq.errors import ModelError
 

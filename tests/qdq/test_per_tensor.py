@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
-from qdq_graphs import Network, random_feeds, run
 
+from tests.qdq.qdq_graphs import Network, random_feeds, run
 from trtq.qdq.fp16 import to_fp16
 from trtq.qdq.per_tensor import WeightScales, to_per_tensor
 
@@ -24,11 +24,12 @@ def conv(
     bias: np.ndarray | None = None,
     stored: str = "int8",
     act: float = 0.02,
-    **attributes: object,
+    group: int | None = None,
+    pads: list[int] | None = None,
 ) -> Network:
     """A quantized convolution with the weights codes * scales; stored as int8 or as floats behind a quantizer."""
     net = Network()
-    x = net.pair(net.input("x", codes.shape[1] * int(attributes.get("group", 1))), act)
+    x = net.pair(net.input("x", codes.shape[1] * (group or 1)), act)
     net.constant("w_scale", scales.astype(np.float32))
     net.constant("w_zero", np.zeros(len(scales), np.int8))
     if stored == "int8":
@@ -38,7 +39,7 @@ def conv(
         quantized = net.op("QuantizeLinear", "w", "w_scale", "w_zero", out="w_q", axis=0)
     weights = net.op("DequantizeLinear", quantized, "w_scale", "w_zero", out="w_dq", axis=0)
     biases = [] if bias is None else [net.constant("b", bias.astype(np.float32))]
-    net.op("Conv", x, weights, *biases, out="y", **attributes)
+    net.op("Conv", x, weights, *biases, out="y", group=group, pads=pads)
     return net
 
 

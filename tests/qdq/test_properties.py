@@ -11,14 +11,15 @@ import onnx_ir as ir
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from qdq_graphs import Network, random_feeds, run
 
+from tests.qdq.qdq_graphs import Network, random_feeds, run
 from trtq import qdq
 from trtq.qdq import changes, reading
+from trtq.qdq.policy import Policy
 
 GRAPHS = 500
 SCALES = (0.01, 0.013, 0.02, 0.04)
-POLICIES = ("max", "max", "output", "weighted")
+POLICIES: tuple[Policy, ...] = ("max", "max", "output", "weighted")
 PAIR = ("QuantizeLinear", "DequantizeLinear")
 Draw = st.DrawFn
 
@@ -58,9 +59,8 @@ def _shared(draw: Draw, network: Network, tensor: str) -> str:
 def _passing(draw: Draw, network: Network, tensor: str) -> str:
     """An operator that one scale crosses, or a barrier."""
     kind = draw(st.sampled_from(("Identity", "Relu", "Transpose", "Sigmoid")))
-    attributes = {"perm": [0, 1, 3, 2]} if kind == "Transpose" else {}
     _conv(draw, network, tensor)
-    return network.op(kind, tensor, **attributes)
+    return network.op(kind, tensor, perm=[0, 1, 3, 2]) if kind == "Transpose" else network.op(kind, tensor)
 
 
 BLOCKS: tuple[Callable[[Draw, Network, str], str], ...] = (_conv, _pools, _pools, _nested, _nested, _shared, _passing)
@@ -82,11 +82,11 @@ def test_unified_graphs_keep_their_promises(record_property: Callable[[str, obje
 
     @settings(max_examples=GRAPHS, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(networks(), st.sampled_from(POLICIES))
-    def holds(proto: onnx.ModelProto, policy: str) -> None:
+    def holds(proto: onnx.ModelProto, policy: Policy) -> None:
         model = ir.from_proto(proto)
         before = ir.from_proto(proto)
         seen.update(_features(proto, qdq.groups(model)))
-        report = qdq.unify(model, policy)  # type: ignore[arg-type]
+        report = qdq.unify(model, policy)
         seen["edited"] += bool(report.edits)
         seen["edges edited"] += len(report.edits)
         after = ir.to_proto(model)
@@ -158,7 +158,8 @@ def _plain(node: onnx.NodeProto, named: Collection[str]) -> bytes:
     copy.CopyFrom(node)
     if f"{node.op_type} {node.output[0]}" in named:
         del copy.input[1]
-    return copy.SerializeToString(deterministic=True)
+    content: bytes = copy.SerializeToString(deterministic=True)
+    return content
 
 
 def _bits_stay_before_any_edit_and_each_edit_stays_small(

@@ -3,8 +3,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from qdq_graphs import Network
 
+from tests.qdq.qdq_graphs import Network
 from trtq import qdq
 from trtq.qdq.remembering import LARGEST_ARRAY_BYTES, remembered, unchanged
 

@@ -5,8 +5,8 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from qdq_graphs import PRODUCERS, Network, random_feeds, run, scales
 
+from tests.qdq.qdq_graphs import PRODUCERS, Network, random_feeds, run, scales
 from trtq import qdq
 from trtq.errors import ConfigError, ModelError, OutputError
 
@@ -56,7 +56,7 @@ def test_output_takes_the_scale_next_to_the_consumer(net: Network) -> None:
 
 def test_an_unknown_policy_is_refused(net: Network) -> None:
     with pytest.raises(ConfigError, match="policy 'min' is not known"):
-        qdq.unify(branches(net).model(), "min")  # type: ignore[arg-type]
+        qdq.unify(branches(net).model(), "min")  # type: ignore[arg-type]  # no such policy, on purpose
 
 
 def test_closure_reaches_scales_that_only_a_chain_of_concats_links(net: Network) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trtq.data import Sample
+from trtq.data import Sample, Task
 
 
 class Fork(nn.Module):
@@ -30,7 +30,8 @@ class Fork(nn.Module):
         twice = self.pool(once)
         x = self.after_pool[1](once) + x
         x = self.after_chain(torch.cat([once, twice, x], 1))
-        return self.head(x.mean((2, 3)))
+        scores: Tensor = self.head(x.mean((2, 3)))
+        return scores
 
 
 def noise(count: int = 8, size: int = 16) -> "Noise":
@@ -40,8 +41,8 @@ def noise(count: int = 8, size: int = 16) -> "Noise":
 class Noise:
     """Random images as a data set."""
 
-    task = "classification"
-    classes = ("a", "b", "c", "d")
+    task: Task = "classification"
+    classes: tuple[str, ...] = ("a", "b", "c", "d")
 
     def __init__(self, count: int, size: int) -> None:
         generator = torch.Generator().manual_seed(0)

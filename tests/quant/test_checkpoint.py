@@ -21,7 +21,7 @@ def saved(tmp_path: Path) -> tuple[nn.Module, Quantized, Path]:
     net = Fork().eval()
     quantized = insert(net, SPEC, EXAMPLE)
     tie(quantized, EXAMPLE, 17)
-    calibrate(quantized, noise(), SPEC, batch=4)  # type: ignore[arg-type]
+    calibrate(quantized, noise(), SPEC, batch=4)
     save_quantized(quantized, tmp_path / "q.safetensors")
     return net, quantized, tmp_path / "q.safetensors"
 
@@ -42,11 +42,12 @@ def test_a_switched_off_layer_stays_off(tmp_path: Path) -> None:
             self.first, self.second = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.second(torch.relu(self.first(x)) * 0)
+            result: torch.Tensor = self.second(torch.relu(self.first(x)) * 0)
+            return result
 
     net = Dead().eval()
     quantized = insert(net, SPEC, EXAMPLE)
-    calibrate(quantized, noise(), SPEC, batch=4)  # type: ignore[arg-type]
+    calibrate(quantized, noise(), SPEC, batch=4)
     assert quantized.notes == ("second.input_quantizer: always zero on the calibration images; its layer stays float",)
     save_quantized(quantized, tmp_path / "q.safetensors")
     loaded = load_quantized(net, SPEC, EXAMPLE, tmp_path / "q.safetensors")

@@ -12,6 +12,7 @@ from tests.quant.quant_nets import Fork, noise
 from trtq import qdq
 from trtq.backends import runner
 from trtq.config import QuantSpec
+from trtq.ptq.weights import Weights
 from trtq.quant import Quantized, calibrate, export, insert, tie
 from trtq.quant.export import native_fake_quant
 
@@ -23,15 +24,15 @@ def quantized() -> Quantized:
     torch.manual_seed(0)
     made = insert(Fork(), QuantSpec("max"), EXAMPLE)
     tie(made, EXAMPLE, 17)
-    calibrate(made, noise(), QuantSpec("max"), batch=4)  # type: ignore[arg-type]
+    calibrate(made, noise(), QuantSpec("max"), batch=4)
     return made
 
 
 @pytest.mark.parametrize("weights", ["int8", "float"])
 @pytest.mark.parametrize("opset", [13, 17, 20])
-def test_the_file_runs_like_the_network(quantized: Quantized, tmp_path: Path, weights: str, opset: int) -> None:
+def test_the_file_runs_like_the_network(quantized: Quantized, tmp_path: Path, weights: Weights, opset: int) -> None:
     target = tmp_path / "net.onnx"
-    export(quantized.module, EXAMPLE, target, opset=opset, weights=weights)  # type: ignore[arg-type]
+    export(quantized.module, EXAMPLE, target, opset=opset, weights=weights)
     onnx.checker.check_model(str(target), full_check=True)
     x = np.random.default_rng(0).random((1, 3, 16, 16), dtype=np.float32)
     with torch.no_grad(), native_fake_quant():

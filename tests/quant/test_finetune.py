@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from pytorch_quantization.nn import TensorQuantizer
 
 from tests.quant.quant_nets import Fork, noise
 from trtq.config import FinetuneSpec, QuantSpec
@@ -21,11 +22,11 @@ def train(bits: int = 8) -> tuple[list[float], dict[str, torch.Tensor]]:
     quantized = insert(net, QuantSpec("max"), EXAMPLE)
     tie(quantized, EXAMPLE, 17)
     for quantizer in quantized.module.modules():
-        if hasattr(quantizer, "_num_bits"):
+        if isinstance(quantizer, TensorQuantizer):
             quantizer._num_bits = bits
-    calibrate(quantized, noise(), QuantSpec("max"), batch=4)  # type: ignore[arg-type]
+    calibrate(quantized, noise(), QuantSpec("max"), batch=4)
     before = {name: one for name, one in quantized.module.state_dict().items() if name.endswith("_amax")}
-    losses = finetune(quantized, fold(net), noise(), SPEC, seed=1)  # type: ignore[arg-type]
+    losses = finetune(quantized, fold(net), noise(), SPEC, seed=1)
     after = quantized.module.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items()), "ranges must stay as calibrated"
     return losses, after
@@ -47,9 +48,9 @@ def test_divergence_and_an_empty_set_are_said() -> None:
     quantized = insert(net, QuantSpec("max"), EXAMPLE)
     with pytest.raises(ModelError, match="has no calibrated range"):
         check_ranges(quantized)
-    calibrate(quantized, noise(), QuantSpec("max"), batch=4)  # type: ignore[arg-type]
+    calibrate(quantized, noise(), QuantSpec("max"), batch=4)
     with pytest.raises(DataError, match="training set is empty"):
-        finetune(quantized, fold(net), noise(0), SPEC, seed=0)  # type: ignore[arg-type]
+        finetune(quantized, fold(net), noise(0), SPEC, seed=0)
     wild = dataclasses.replace(SPEC, learning_rate=1e30)
     with pytest.raises(ModelError, match=r"diverged; lower finetune\.learning_rate"):
-        finetune(quantized, fold(net), noise(), wild, seed=0)  # type: ignore[arg-type]
+        finetune(quantized, fold(net), noise(), wild, seed=0)

@@ -7,7 +7,7 @@ from pytorch_quantization import nn as quant_nn
 from tests.quant.quant_nets import Fork, noise
 from trtq import qdq
 from trtq.config import QuantSpec
-from trtq.quant import calibrate, insert, tie
+from trtq.quant import Quantized, calibrate, insert, tie
 from trtq.quant.export import to_onnx
 
 EXAMPLE = torch.zeros(1, 3, 16, 16)
@@ -18,7 +18,7 @@ def _the_same_weights() -> None:
     torch.manual_seed(0)
 
 
-def tied() -> object:
+def tied() -> Quantized:
     quantized = insert(Fork(), QuantSpec("max"), EXAMPLE)
     tie(quantized, EXAMPLE, 17)
     return quantized
@@ -29,7 +29,7 @@ def groups_of(ties: tuple[tuple[str, ...], ...]) -> set[frozenset[str]]:
 
 
 def test_the_groups_are_the_closure_over_concat_pools_and_shared_tensors() -> None:
-    groups = groups_of(tied().ties)  # type: ignore[attr-defined]
+    groups = groups_of(tied().ties)
     # Both readers of the first Concat; its own inputs have no other reader.
     assert frozenset({"after_concat.0", "after_concat.1"}) in groups
     # A tensor read by two convolutions.
@@ -42,10 +42,10 @@ def test_the_groups_are_the_closure_over_concat_pools_and_shared_tensors() -> No
 
 def test_tied_quantizers_are_one_object_and_calibrate_to_one_range() -> None:
     quantized = tied()
-    calibrate(quantized, noise(), QuantSpec("max"), batch=4)  # type: ignore[arg-type]
-    for group in quantized.ties:  # type: ignore[attr-defined]
-        assert len({id(quantized.quantizers[name]) for name in group}) == 1  # type: ignore[attr-defined]
-    exported = to_onnx(quantized.module, EXAMPLE, 17)  # type: ignore[attr-defined]
+    calibrate(quantized, noise(), QuantSpec("max"), batch=4)
+    for group in quantized.ties:
+        assert len({id(quantized.quantizers[name]) for name in group}) == 1
+    exported = to_onnx(quantized.module, EXAMPLE, 17)
     assert all(group.agrees for group in qdq.groups(exported))
     assert not qdq.unify(exported).edits
 
@@ -58,5 +58,5 @@ def test_without_ties_the_same_network_disagrees() -> None:
 
 def test_probing_leaves_no_range_behind() -> None:
     quantized = tied()
-    assert not any(hasattr(one, "_amax") for one in quantized.quantizers.values())  # type: ignore[attr-defined]
+    assert not any(hasattr(one, "_amax") for one in quantized.quantizers.values())
     assert not quant_nn.TensorQuantizer.use_fb_fake_quant

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
-from hostile_names import HOSTILE_NAMES
 from onnx import helper, numpy_helper
 
+from tests.installed import HAS_RTX
+from tests.report.hostile_names import HOSTILE_NAMES
 from trtq import qdq
 from trtq.backends import BuildSpec, rtx
 from trtq.layers.graph import Layer, LayerGraph, Tensor
@@ -21,7 +23,7 @@ CHANNELS, SIZE_PX = 8, 16
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> LayerGraph:
     """Two convolutions and a float Sum read one tensor: two scales and a float copy, written by one kernel."""
-    if rtx.trt is None:
+    if not HAS_RTX:
         pytest.skip("TensorRT-RTX is not installed")
     folder: Path = tmp_path_factory.mktemp("compiled")
     onnx.save(_fork(), folder / "fork.onnx")
@@ -31,7 +33,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> LayerGraph:
 @pytest.fixture(scope="session")
 def unified(tmp_path_factory: pytest.TempPathFactory) -> LayerGraph:
     """The same network as `compiled`, with one scale for the tensor that both convolutions read."""
-    if rtx.trt is None:
+    if not HAS_RTX:
         pytest.skip("TensorRT-RTX is not installed")
     folder: Path = tmp_path_factory.mktemp("unified")
     onnx.save(_fork(), folder / "fork.onnx")
@@ -66,8 +68,8 @@ def _fork() -> onnx.ModelProto:
     nodes: list[onnx.NodeProto] = []
     constants: list[onnx.TensorProto] = []
 
-    def constant(name: str, value: np.ndarray) -> str:
-        constants.append(numpy_helper.from_array(value, name))
+    def constant(name: str, value: npt.ArrayLike) -> str:
+        constants.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
     def qdq(tensor: str, scale: float, name: str) -> str:

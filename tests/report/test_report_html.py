@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from browser import EXECUTABLE, Browser
-from hostile_names import HOSTILE_NAMES
 
+from tests.report.browser import EXECUTABLE, Browser
+from tests.report.hostile_names import HOSTILE_NAMES
 from trtq.bench import BenchResult
 from trtq.compare import align
 from trtq.compare.difference import Comparison, Difference, Part, Role

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from browser import EXECUTABLE, Browser
 
+from tests.report.browser import EXECUTABLE, Browser
 from trtq.compare import align, compare
 from trtq.layers.graph import LayerGraph
 from trtq.report.data import Match, ModeRow, NamedGraph, RangeRow, ReportData

@@ -4,10 +4,10 @@ import xml.etree.ElementTree as ET
 from itertools import pairwise
 from pathlib import Path
 
-import geometry
 import pytest
 
 from tests.conftest import calls_of
+from tests.report import geometry
 from trtq.errors import ConfigError, MissingBackendError, TrtqError
 from trtq.layers import kinds, read
 from trtq.layers.graph import Layer, LayerGraph, Tensor

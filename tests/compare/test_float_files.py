@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from trtq import ptq
 from trtq.cli import app
 
+pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
 CHANNELS, SIZE, CLASSES = 16, 8, 10
 
 

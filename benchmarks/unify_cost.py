@@ -2,8 +2,8 @@
 
 The floor loads the file, runs onnx.checker, takes it through onnx-graphsurgeon and back, and saves it. A leaner floor
 uses onnx-ir, which trtq uses too. Each runs in a fresh process, interpreter start and imports included; time and peak
-memory are medians of five rounds, of three for 100,000 nodes (now and then writing a file takes half as long again), and
-what is recorded is the ratio to the floor of the same round. `lint` asks the parser of TensorRT-RTX, where that is
+memory are medians of five rounds, of three for 100,000 nodes (now and then writing a file takes half as long again),
+and what is recorded is the ratio to the floor of the same round. `lint` asks the parser of TensorRT-RTX, where that is
 installed, in a process of its own; what it would cost without is beside it, run once, as is the leaner floor.
 
 Beside it, and another job: nvidia-modelopt's own insertion into the float network, calibration on one image included.

@@ -49,6 +49,7 @@ def test_engines_run_in_turn_and_the_slower_one_is_told(networks: tuple[Path, Pa
     assert document["results"][0]["intervals"]["p50_us"][0] <= document["results"][0]["figures"]["p50_us"]
     assert len(document["readings"]) >= 2 and document["readings"][0]["load_average"] >= 0
     assert "a GPU's differ" in document["results"][0]["notes"][0]
+    assert "slower by a factor of " in check_trtq("bench", target)
     run = store.load(target)
     assert len(run.results[0].times_us) >= 30 and len(run.results[0].rounds) == len(run.results[1].rounds) >= 10
     measured = json.loads(check_trtq("layers", layers / "large.layers.json", "--json"))

@@ -272,7 +272,8 @@ def _words(one: Pair) -> tuple[str, str]:
     if speed.verdict.value.startswith("no"):
         return f"{one.words} (of {100 * speed.margin:g} %)", interval
     factor = 1 / speed.ratio if speed.ratio < 1 else speed.ratio
-    return f"{one.words} by {100 * (factor - 1):.1f} %", interval
+    by = f"{100 * (factor - 1):.1f} %" if factor < 2 else f"a factor of {factor:.1f}"
+    return f"{one.words} by {by}", interval
 
 
 def _history(paths: Sequence[Path], margin: float | None, json: bool) -> None:

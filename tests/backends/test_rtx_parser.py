@@ -53,6 +53,18 @@ def test_a_small_file_that_asks_for_much_memory_is_one_finding(tmp_path: Path, m
     )
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import os; print('terminate called after throwing an instance of std::bad_alloc', flush=True); os.abort()",
+        "import sys; sys.exit('cannot allocate memory for thread-local data: ABORT')",
+    ],
+)
+def test_one_that_the_libraries_end_for_want_of_memory(script: str, net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtx_parser, "SCRIPT", script)
+    assert "parser needs more than the" in only(net)
+
+
 def test_what_is_free_is_the_most_that_it_may_take(net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "meminfo").write_text("MemAvailable:     102400 kB\n")
     monkeypatch.setattr(child, "MEMORY_INFO", tmp_path / "meminfo")

@@ -31,6 +31,8 @@ LEAST_MIB, GROWTH = 1024, 128
 # And how long: those nodes take 9 s.
 LEAST_S, S_PER_MIB = 60.0, 10.0
 OUT_OF_MEMORY = 77
+# The last words of a process that C++ or the C library ends for want of memory.
+NO_MEMORY = ("std::bad_alloc", "cannot allocate memory")
 # On a deep stack, as builds are: chains of nodes recurse. The end of the input is the end of the one who asks.
 SCRIPT = """
 import json, os, resource, sys, threading
@@ -55,7 +57,8 @@ def ask():
     parser = trt.OnnxParser(network, log)
     parser.parse_from_file(path)
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    if any("std::bad_alloc" in one.desc() for one in errors):
+    # Out of memory, the parser may call a node invalid and say no more; then this does not fit either.
+    if errors and bytearray(16 * 2**20) and any("std::bad_alloc" in one.desc() for one in errors):
         os._exit(out_of_memory)
     print(json.dumps([
         {"index": one.node(), "node": one.node_name(), "operator": one.node_operator(), "reason": one.desc()}
@@ -102,7 +105,7 @@ class Asked:
 
     def _end(self, code: int, printed: str) -> str:
         """Return in words why the process ended early; its last line says more, where it had one."""
-        if code == OUT_OF_MEMORY:
+        if code == OUT_OF_MEMORY or any(words in printed for words in NO_MEMORY):
             return f"{TITLE}'s parser needs more than the {self.limit_mib} MiB that a file of this size may take"
         last = "".join(f": {child.short(line)}" for line in printed.splitlines()[-1:])
         return f"{TITLE}'s parser died of this file ({_by(code)}){last}"

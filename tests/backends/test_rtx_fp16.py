@@ -111,7 +111,7 @@ def test_float_network_runs_in_fp16(chain: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["fork-modelopt-torch-op17", "fork-ort-default", "fork-pytorch-quantization-op13"])
 def test_other_producers_files_build_with_the_same_layers(name: str, tmp_path: Path) -> None:
     source = PRODUCERS / f"{name}.onnx"
-    if not source.is_file():
+    if not PRODUCERS.is_dir():
         pytest.skip("the producers' files are not here")
     lint_file(source, tmp_path / "mended.onnx")
     fp16_file(tmp_path / "mended.onnx", tmp_path / "half.onnx")
